@@ -1,0 +1,1 @@
+"Small models that ship with the package; README.md lists them"
