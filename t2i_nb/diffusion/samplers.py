@@ -41,7 +41,7 @@ def _fresh(noise, step):
     if noise is None: raise ValueError('This sampler draws noise: pass `noise`, a function of the step that returns a tensor like x_T.')
     return noise(step)
 
-# %% ../../nbs/23_diffusion.samplers.ipynb #e2c8f505
+# %% ../../nbs/23_diffusion.samplers.ipynb #3fc9339b
 @torch.no_grad()
 def sample_ddpm(
     denoiser, # `(xt, t, cond)->(x0_hat, eps_hat)` with a `.schedule`
@@ -58,12 +58,12 @@ def sample_ddpm(
         x0,_ = denoiser(x, t.expand(len(x)), cond)
         if callback: callback(i, t, x, x0)
         a_ts = a/a1
-        v_ts = s**2 - a_ts**2*s1**2                   # variance of q(xt|xs)
+        v_ts = max(s**2 - a_ts**2*s1**2, 0.)          # variance of q(xt|xs)
         x = (a_ts*s1**2/s**2)*x + (a1*v_ts/s**2)*x0
         if s1>0: x = x + math.sqrt(v_ts)*s1/s*_fresh(noise, i)
     return x
 
-# %% ../../nbs/23_diffusion.samplers.ipynb #52995a99
+# %% ../../nbs/23_diffusion.samplers.ipynb #0b09d6ed
 @torch.no_grad()
 def sample_ddim(
     denoiser, # `(xt, t, cond)->(x0_hat, eps_hat)` with a `.schedule`
@@ -80,7 +80,7 @@ def sample_ddim(
     for i,((t,a,s),(_,a1,s1)) in enumerate(zip(levels, levels[1:])):
         x0,eps = denoiser(x, t.expand(len(x)), cond)
         if callback: callback(i, t, x, x0)
-        kept = (a*s1/(a1*s))**2                       # SNR(t)/SNR(s): how much of the old noise the posterior keeps
+        kept = min((a*s1/(a1*s))**2, 1.)              # SNR(t)/SNR(s): the share of the old noise that DDPM keeps
         fresh = eta*math.sqrt(1-kept)
         x = a1*x0 + s1*math.sqrt(1-fresh**2)*eps
         if fresh*s1>0: x = x + s1*fresh*_fresh(noise, i)
