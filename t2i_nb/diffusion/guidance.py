@@ -3,16 +3,16 @@
 # %% auto #0
 __all__ = ['drop_captions', 'Denoiser', 'MixtureDenoiser', 'guide', 'clamp_x0']
 
-# %% ../../nbs/22_diffusion.guidance.ipynb #9f748836
+# %% ../../nbs/22_diffusion.guidance.ipynb #4316d70c
 import math
 import torch
 from torch import Tensor
 from ..core import UserError,bcast
-from ..text.encoders import TextCond,cat_cond,where_cond
+from ..text.encoders import TextCond
 from .schedules import Schedule
 from .objectives import check_prediction,to_x0_eps
 
-# %% ../../nbs/22_diffusion.guidance.ipynb #381acb2f
+# %% ../../nbs/22_diffusion.guidance.ipynb #b8249394
 def drop_captions(
     cond:TextCond, # The batch's captions, b rows
     null:TextCond, # The null condition, b rows
@@ -22,7 +22,7 @@ def drop_captions(
     "Replace each caption by the null condition with probability `p`, row by row (Ho & Salimans 2022, alg. 1)"
     if not 0<=p<=1: raise UserError(f'Caption dropout is a probability between 0 and 1, not {p}.')
     keep = torch.rand(len(cond), generator=generator, device=generator.device) >= p
-    return where_cond(keep, cond, null),keep
+    return cond.where(keep, null),keep
 
 # %% ../../nbs/22_diffusion.guidance.ipynb #20ebded3
 class Denoiser:
@@ -65,14 +65,14 @@ class MixtureDenoiser:
         x0,eps = (w*(m + a*v/var*diff)).sum(1),(w*s/var*diff).sum(1)        # (b,d)
         return x0.view_as(xt),eps.view_as(xt)
 
-# %% ../../nbs/22_diffusion.guidance.ipynb #8394b1c7
+# %% ../../nbs/22_diffusion.guidance.ipynb #63722b04
 class _Guided:
     def __init__(self, denoiser, null_fn, scale):
         self.denoiser,self.null_fn,self.scale,self.schedule = denoiser,null_fn,scale,denoiser.schedule
     def __call__(self, xt, t, cond):
         b,null = len(xt),self.null_fn(len(xt))
         if self.scale==0: return self.denoiser(xt, t, null)
-        both = self.denoiser(torch.cat([xt,xt]), torch.cat([t,t]), cat_cond([cond,null]))
+        both = self.denoiser(torch.cat([xt,xt]), torch.cat([t,t]), TextCond.cat([cond,null]))
         return tuple(torch.lerp(p[b:], p[:b], self.scale) for p in both)
 
 def guide(
