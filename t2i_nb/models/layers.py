@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['time_embedding', 'grid_embedding', 'zero_init', 'ResBlock', 'Attention', 'TextBlock']
 
-# %% ../../nbs/30_models.layers.ipynb #d4330d87
+# %% ../../nbs/30_models.layers.ipynb #df64edc9
 import math
+from functools import lru_cache
 
 import torch, torch.nn.functional as F
 from torch import nn, Tensor
@@ -22,7 +23,8 @@ def time_embedding(
     a = t.float()[:,None]*f
     return torch.cat([a.sin(), a.cos()], 1)
 
-# %% ../../nbs/30_models.layers.ipynb #47b59c15
+# %% ../../nbs/30_models.layers.ipynb #f57d8252
+@lru_cache(16)
 def grid_embedding(
     h:int, w:int, # Size of the feature map
     d:int, # Width, divisible by 4
