@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['UserError', 'from_uint8', 'to_uint8', 'from_pil', 'to_pil', 'image_grid', 'plot_style', 'show_images', 'seeded',
-           'picture_noise', 'default_device', 'bcast', 'atomic_path', 'save_json', 'load_json']
+           'picture_noise', 'default_device', 'bcast', 'atomic_path', 'save_json', 'load_json', 'from_config']
 
-# %% ../nbs/00_core.ipynb #2c99488c
-import contextlib, hashlib, json, os, shutil, tempfile
+# %% ../nbs/00_core.ipynb #eab36c45
+import contextlib, hashlib, inspect, json, os, shutil, tempfile, types, typing
 from pathlib import Path
 
 import numpy as np, torch
@@ -184,3 +184,31 @@ def load_json(
     try: return json.loads(Path(path).read_text())
     except FileNotFoundError: raise UserError(f"no file '{path}'") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as e: raise UserError(f"'{path}' is not JSON: {e}") from None
+
+# %% ../nbs/00_core.ipynb #8578ec00
+def _fits(v, hint)->bool:
+    "Is `v` of the type `hint`? An int will do for a float, a list for a tuple"
+    if hint in (inspect.Parameter.empty, typing.Any): return True
+    if typing.get_origin(hint) in (types.UnionType, typing.Union): return any(_fits(v, h) for h in typing.get_args(hint))
+    base = typing.get_origin(hint) or hint
+    if base is float: return isinstance(v, (int,float)) and not isinstance(v, bool)
+    if base is int: return isinstance(v, int) and not isinstance(v, bool)
+    if base in (list,tuple): return isinstance(v, (list,tuple))
+    return isinstance(v, base)
+
+def from_config(
+    cls, # A class or function whose arguments have type hints
+    config:dict, # Argument names and values
+    where:str='', # Where the configuration stands, for the message
+): # `cls(**config)`
+    "Build `cls` from a configuration; a missing or unknown key or a wrong type is a UserError that names it"
+    ps,at = inspect.signature(cls).parameters,f' in {where}' if where else ''
+    if not isinstance(config, dict): raise UserError(f'{where or "the configuration"} must be a table of settings, not {config!r}')
+    for k,v in config.items():
+        if k not in ps: raise UserError(f"unknown setting '{k}'{at}: choose from {', '.join(ps)}")
+        if not _fits(v, ps[k].annotation):
+            hint = getattr(ps[k].annotation, '__name__', ps[k].annotation)
+            raise UserError(f"setting '{k}'{at} must be {hint}, not {v!r}")
+    for k,p in ps.items():
+        if p.default is p.empty and k not in config: raise UserError(f"setting '{k}'{at} is missing")
+    return cls(**config)

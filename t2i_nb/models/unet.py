@@ -12,14 +12,14 @@ from torch import nn, Tensor
 
 from .layers import ResBlock, TextBlock, time_embedding, zero_init
 
-# %% ../../nbs/31_models.unet.ipynb #4d2c6f4d
+# %% ../../nbs/31_models.unet.ipynb #834cf26b
 class UNet(nn.Module):
     "Predicts from a noised picture, its time and its caption. Residual blocks with self- and cross-attention where asked"
     def __init__(self,
         d_text:int, # Width of the words' vectors
-        channels=(48,96), # Channels of each level; each level halves the side
+        channels:tuple=(48,96), # Channels of each level; each level halves the side
         blocks:int=2, # Residual blocks a level, each way
-        attn=(1,), # Levels that attend
+        attn:tuple=(1,), # Levels that attend
         patch:int=2, # Pixels to a side of what enters as one position
         nh:int=4, # Attention heads
         pooled:bool=True, # Add pooled text to the time embedding?
