@@ -38,7 +38,7 @@ check: setup
 
 test: check
 	$(QUIET) $(BIN)/nbdev_test --n_workers $(JOBS) --timing
-	$(QUIET) $(BIN)/python -m pytest -n $(JOBS) tests
+	$(QUIET) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests
 
 # An overlay: .venv's packages, and above them the newest fastai and fastcore, under which nbdev 2 no longer imports
 test-newest: setup
@@ -48,7 +48,7 @@ test-newest: setup
 	@$(NEWEST)/bin/python -m pip install -q --upgrade fastai fastcore 2> $(NEWEST)/pip.log || { cat $(NEWEST)/pip.log; exit 1; }
 	@$(NEWEST)/bin/python -c 'import fastai, fastcore; print("fastai", fastai.__version__, "fastcore", fastcore.__version__)'
 	$(QUIET) $(NEWEST)/bin/python tests/run_notebooks.py --jobs $(JOBS)
-	$(QUIET) $(NEWEST)/bin/python -m pytest -n $(JOBS) tests --ignore tests/test_repo.py --ignore tests/test_site.py
+	$(QUIET) $(NEWEST)/bin/python -m pytest -n $(JOBS) --dist loadfile tests --ignore tests/test_repo.py --ignore tests/test_site.py
 
 docs: setup
 	$(BIN)/python docs/build.py
