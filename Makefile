@@ -16,6 +16,7 @@ help:
 	@echo 'make test-newest  the same library under the newest fastai and fastcore'
 	@echo 'make docs         the site, in docs/_build/html'
 	@echo 'make bench        speed against peers, JSON'
+	@echo 'make check        the half minute of make test that compares notebooks, modules and README'
 	@echo 'make prepare      before a commit: export, clean, README, test'
 	@echo 'make clean        remove what these made'
 
@@ -31,14 +32,14 @@ $(VENV)/.ready: settings.ini setup.py
 demo: setup
 	$(BIN)/t2i demo --minutes $(MINUTES)
 
-# notebooks, modules and README agree; the code that stands outside notebooks is clean
+# half a minute: the code is clean; notebooks, modules and README agree
 check: setup
-	$(BIN)/python docs/readme.py --check
 	$(BIN)/ruff check -q .
+	$(BIN)/python -m pytest -q tests/test_repo.py
 
 test: check
 	$(QUIET) $(BIN)/nbdev_test --n_workers $(JOBS) --timing
-	$(QUIET) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests
+	$(QUIET) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile tests --ignore tests/test_repo.py
 
 # An overlay: .venv's packages, and above them the newest fastai and fastcore, under which nbdev 2 no longer imports
 test-newest: setup
