@@ -91,7 +91,7 @@ def check_prompts(
         if n==0: raise UserError('the prompt is empty: say what to draw, such as "a red circle"')
         if n>max_len: raise UserError(f'the prompt has {n} words and this model reads {max_len}: shorten it')
 
-# %% ../nbs/50_pipeline.ipynb #eba71a18
+# %% ../nbs/50_pipeline.ipynb #409ee12e
 @patch
 @torch.no_grad()
 def __call__(self:T2IPipeline,
@@ -107,16 +107,26 @@ def __call__(self:T2IPipeline,
     check_prompts(prompts, self.model.encoder.max_len)
     if n<1: raise UserError(f'the number of pictures must be at least 1, not {n}')
     s = {**self.sampling, **{k:v for k,v in dict(sampler=sampler, steps=steps, guidance=guidance).items() if v is not None}}
-    jobs = [(p,k) for p in prompts for k in range(n)]
-    ts,sample = time_grid(s['steps'], self.schedule),get_sampler(s['sampler'])
-    return torch.cat([self._draw(jobs[i:i+batch], seed, ts, sample, s['guidance'], callback) for i in range(0, len(jobs), batch)])
+    return self.draw([(p,k) for p in prompts for k in range(n)], seed, sampler, steps, guidance, batch, callback)
 
+# %% ../nbs/50_pipeline.ipynb #e1edb111
 @patch
-def _draw(self:T2IPipeline, jobs, seed, ts, sample, guidance, callback):
-    "One batch"
-    prompts,ks = zip(*jobs)
-    shape = (3,self.size,self.size)
-    noise = lambda step=None: picture_noise(seed, ks, shape, step).to(self.device)
-    denoise = clamp_x0(guide(Denoiser(self.model, self.schedule, self.prediction), self.model.null, guidance))
-    x = sample(denoise, noise(), ts, self.model.encode(prompts), noise=noise, callback=callback)
-    return x.clamp(-1, 1).float().cpu()
+@torch.no_grad()
+def draw(self:T2IPipeline,
+    jobs, # `(prompt, k)` pairs: picture k of the prompt
+    seed:int=0, # Picture k starts from noise (seed, k)
+    sampler:str|None=None, steps:int|None=None, guidance:float|None=None, # None: the model's own
+    batch:int=64, # Pictures drawn at a time
+    callback=None, # `callback(step, t, xt, x0_hat)`, per batch
+)->Tensor: # `(len(jobs),3,size,size)` in [-1,1], on the CPU
+    "Draw any pictures of any prompts"
+    s = {**self.sampling, **{k:v for k,v in dict(sampler=sampler, steps=steps, guidance=guidance).items() if v is not None}}
+    sample,ts = get_sampler(s['sampler']),time_grid(s['steps'], self.schedule)
+    out = []
+    for i in range(0, len(jobs), batch):
+        prompts,ks = zip(*jobs[i:i+batch])
+        noise = lambda step=None: picture_noise(seed, ks, (3,self.size,self.size), step).to(self.device)
+        denoise = clamp_x0(guide(Denoiser(self.model, self.schedule, self.prediction), self.model.null, s['guidance']))
+        x = sample(denoise, noise(), ts, self.model.encode(prompts), noise=noise, callback=callback)
+        out.append(x.clamp(-1, 1).float().cpu())
+    return torch.cat(out)
