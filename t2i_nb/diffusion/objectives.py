@@ -116,16 +116,20 @@ def x0_factor(
     l = logsnr.clamp(-30, 30)
     return {'eps':(-l).exp, 'x0':lambda: torch.ones_like(l), 'v':(-l).sigmoid, 'flow':lambda: (-l/2).sigmoid()**2}[prediction]()
 
-# %% ../../nbs/21_diffusion.objectives.ipynb #da8c2b31
-def uniform_weight(logsnr, prediction): 
+# %% ../../nbs/21_diffusion.objectives.ipynb #71984430
+def uniform_weight(logsnr, prediction):
     "Every level counts alike, on the network's own target"
     return torch.ones_like(logsnr)
 
-def eps_weight(logsnr, prediction): 
+def eps_weight(logsnr, prediction):
     "DDPM's simple loss (Ho et al. 2020, eq. 14), whatever is predicted: the error on `eps` is SNR times the error on `x0`"
     return logsnr.clamp(-30, 30).exp()*x0_factor(logsnr, prediction)
 
-def min_snr_weight(logsnr, prediction, gamma=5.):
+def min_snr_weight(
+    logsnr:Tensor, # `(b,)`
+    prediction:str, # One of `PREDICTIONS`
+    gamma:float=5., # Where the weight stops growing
+)->Tensor: # `(b,)`
     "The error on `x0`, weighted with the SNR but at most `gamma` (Hang et al. 2023, arXiv 2303.09556, eq. 8)"
     return logsnr.clamp(-30, math.log(gamma)).exp()*x0_factor(logsnr, prediction)
 
@@ -139,7 +143,7 @@ def get_weight(
     if name not in WEIGHTS: raise UserError(f'No loss weight {name!r}: choose one of {", ".join(WEIGHTS)}.')
     return partial(WEIGHTS[name], **kwargs)
 
-# %% ../../nbs/21_diffusion.objectives.ipynb #d51a2453
+# %% ../../nbs/21_diffusion.objectives.ipynb #b0a84d0d
 def uniform_times(b, generator):
     "Independent times, all alike (Ho et al. 2020, alg. 1)"
     return torch.rand(b, generator=generator, device=generator.device)
@@ -149,8 +153,13 @@ def stratified_times(b, generator):
     u = torch.rand(1, generator=generator, device=generator.device)
     return (u + torch.arange(b, device=u.device)/b) % 1
 
-def logit_normal_times(b, generator, mean=0., std=1.):
-    "`logit(t)` is normal, stratified; a mean above 0 leans to noise (Esser et al. 2024, arXiv 2403.03206, eq. 19)"
+def logit_normal_times(
+    b:int, # How many
+    generator:torch.Generator, # Where they come from
+    mean:float=0., # Of `logit(t)`; above 0 leans to noise
+    std:float=1., # Of `logit(t)`
+)->Tensor: # Times in [0,1] `(b,)`
+    "`logit(t)` is normal, and stratified (Esser et al. 2024, arXiv 2403.03206, eq. 19)"
     return torch.sigmoid(mean + std*torch.special.ndtri(stratified_times(b, generator)))
 
 TIMES = {'uniform':uniform_times, 'stratified':stratified_times, 'logit-normal':logit_normal_times}
@@ -163,7 +172,7 @@ def get_times(
     if name not in TIMES: raise UserError(f'No distribution of times {name!r}: choose one of {", ".join(TIMES)}.')
     return partial(TIMES[name], **kwargs)
 
-# %% ../../nbs/21_diffusion.objectives.ipynb #88285f31
+# %% ../../nbs/21_diffusion.objectives.ipynb #68d74ae9
 LevelLoss = namedtuple('LevelLoss', 'level mean se n')
 
 def loss_by_level(
@@ -191,5 +200,5 @@ def plot_levels(
     ax = ax or plt.subplots(figsize=(5,3))[1]
     for i,(k,c) in enumerate(curves.items()): ax.errorbar(c.level, c.mean, 2*c.se, label=k, marker='os^D'[i%4], ms=4, capsize=2)
     for i,(k,(l,v)) in enumerate((lines or {}).items()): ax.plot(l, v, color='0.4', ls=['--',':'][i%2], label=k)
-    ax.set(xlabel=xlabel, ylabel='mean-square error', ylim=(0,None)); ax.legend()
+    ax.set(xlabel=xlabel, ylabel='mean-square error', ylim=(0,None)); ax.legend(loc='center left', bbox_to_anchor=(1,.5))
     return ax
