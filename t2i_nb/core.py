@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['UserError', 'from_uint8', 'to_uint8', 'from_pil', 'to_pil', 'image_grid', 'plot_style', 'show_images', 'seeded',
-           'picture_noise', 'default_device', 'bcast', 'atomic_path', 'save_json', 'load_json', 'from_config']
+           'picture_noise', 'default_device', 'bcast', 'atomic_path', 'save_json', 'load_json', 'save_picture',
+           'save_captioned', 'from_config']
 
-# %% ../nbs/00_core.ipynb #eab36c45
-import contextlib, hashlib, inspect, json, os, shutil, tempfile, types, typing
+# %% ../nbs/00_core.ipynb #c85366bc
+import contextlib, hashlib, inspect, json, os, shutil, tempfile, textwrap, types, typing
 from pathlib import Path
 
 import numpy as np, torch
@@ -83,7 +84,7 @@ def plot_style():
     mpl.rcParams.update({'figure.dpi':70, 'savefig.dpi':70, 'axes.grid':True, 'grid.alpha':.3, 'axes.spines.top':False,
         'axes.spines.right':False, 'axes.prop_cycle':mpl.cycler(color=oi), 'image.interpolation':'nearest', 'font.size':10})
 
-# %% ../nbs/00_core.ipynb #e9d909cc
+# %% ../nbs/00_core.ipynb #d7b3fc75
 def show_images(
     xs, # `(n,3,h,w)` in [-1,1], or a list of `(3,h,w)`
     titles=None, # A title each, or None
@@ -93,7 +94,7 @@ def show_images(
     suptitle:str|None=None, # One title above all
 ): # The matplotlib axes `(rows,cols)`
     "Draw pictures in a grid, each with its title"
-    import textwrap, matplotlib.pyplot as plt
+    import matplotlib.pyplot as plt
     ncols = min(ncols, len(xs))
     nrows = -(-len(xs)//ncols)
     lines = [textwrap.fill(str(t), wrap) for t in titles] if titles is not None else ['']*len(xs)
@@ -185,7 +186,39 @@ def load_json(
     except FileNotFoundError: raise UserError(f"no file '{path}'") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as e: raise UserError(f"'{path}' is not JSON: {e}") from None
 
-# %% ../nbs/00_core.ipynb #8578ec00
+# %% ../nbs/00_core.ipynb #493a9d62
+def save_picture(
+    x:Tensor, # `(3,h,w)` in [-1,1]
+    path, # PNG, or another type that PIL knows by its suffix
+):
+    "Write one picture at its own size, whole or not at all"
+    path = Path(path)
+    if path.suffix.lower() not in Image.registered_extensions(): raise UserError(f"'{path}' is no picture file: end its name with .png")
+    with atomic_path(path) as tmp: to_pil(x).save(tmp)
+
+def save_captioned(
+    xs:Tensor, # `(n,3,h,w)` in [-1,1]
+    captions, # One a picture
+    path, # PNG of the grid; the single pictures go to the folder of the same name, `0000.png`, `0001.png`, ...
+    ncols:int=4, # Pictures a row
+):
+    "Write a captioned grid, and each picture alone"
+    from matplotlib.figure import Figure
+    path = Path(path)
+    side = max(1, 128//xs.shape[-1])*xs.shape[-1]/100                              # inches at 100 dpi, a whole multiple
+    nrows = -(-len(xs)//ncols)
+    fig = Figure(figsize=(ncols*side*1.25, nrows*(side+.55)), dpi=100)
+    for i,(x,c) in enumerate(zip(xs, captions)):
+        ax = fig.add_subplot(nrows, ncols, i+1)
+        ax.imshow(to_uint8(x).permute(1,2,0).numpy(), interpolation='nearest'); ax.axis('off')
+        ax.set_title(textwrap.fill(c if len(c)<90 else c[:87]+'...', 26), fontsize=7)
+    fig.tight_layout(pad=.6)
+    with atomic_path(path) as tmp: fig.savefig(tmp)
+    folder = path.with_suffix('')
+    for old in folder.glob('[0-9]'*4+'.png'): old.unlink()
+    for i,x in enumerate(xs): save_picture(x, folder/f'{i:04d}.png')
+
+# %% ../nbs/00_core.ipynb #30b68be4
 def _fits(v, hint)->bool:
     "Is `v` of the type `hint`? An int will do for a float, a list for a tuple"
     if hint in (inspect.Parameter.empty, typing.Any): return True

@@ -109,7 +109,7 @@ def __call__(self:T2IPipeline,
     s = {**self.sampling, **{k:v for k,v in dict(sampler=sampler, steps=steps, guidance=guidance).items() if v is not None}}
     return self.draw([(p,k) for p in prompts for k in range(n)], seed, sampler, steps, guidance, batch, callback)
 
-# %% ../nbs/50_pipeline.ipynb #e1edb111
+# %% ../nbs/50_pipeline.ipynb #1725a481
 @patch
 @torch.no_grad()
 def draw(self:T2IPipeline,
@@ -121,7 +121,8 @@ def draw(self:T2IPipeline,
 )->Tensor: # `(len(jobs),3,size,size)` in [-1,1], on the CPU
     "Draw any pictures of any prompts"
     s = {**self.sampling, **{k:v for k,v in dict(sampler=sampler, steps=steps, guidance=guidance).items() if v is not None}}
-    sample,ts = get_sampler(s['sampler']),time_grid(s['steps'], self.schedule)
+    sample = get_sampler(s['sampler'])
+    ts = time_grid(s['steps'], self.schedule, t_max=.999 if self.prediction=='eps' else 1.) # eps says nothing where alpha=0
     out = []
     for i in range(0, len(jobs), batch):
         prompts,ks = zip(*jobs[i:i+batch])
