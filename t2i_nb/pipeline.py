@@ -38,7 +38,7 @@ def find_model(
     shipped = sorted(d.name for d in pretrained_folder().glob('*') if (d/'config.json').exists())
     raise UserError(f"no model '{name}': name a folder, or one of the shipped models ({', '.join(shipped) or 'none'})")
 
-# %% ../nbs/50_pipeline.ipynb #16f3cb7b
+# %% ../nbs/50_pipeline.ipynb #d682682c
 class T2IPipeline:
     "Draws pictures of prompts"
     def __init__(self,
@@ -47,19 +47,20 @@ class T2IPipeline:
         schedule:str='flow', # The schedule it was trained on
         prediction:str='flow', # What it predicts
         sampler:str='ddim', steps:int=20, guidance:float=2., # What it draws with unless told otherwise
+        train:dict|None=None, # How it was trained: recipe, data, level, images, seconds
     ):
         check_prediction(prediction)
         self.model,self.size,self.schedule,self.prediction = model,size,get_schedule(schedule),prediction
-        self.sampling = dict(sampler=sampler, steps=steps, guidance=guidance)
+        self.sampling,self.train = dict(sampler=sampler, steps=steps, guidance=guidance),train or {}
     def config(self)->dict:
-        return dict(diffusion=dict(size=self.size, schedule=self.schedule.name, prediction=self.prediction), sampling=self.sampling)
+        return dict(diffusion=dict(size=self.size, schedule=self.schedule.name, prediction=self.prediction), sampling=self.sampling, train=self.train)
     def to(self, device):
         self.model.to(device)
         return self
     @property
     def device(self): return next(self.model.parameters()).device
 
-# %% ../nbs/50_pipeline.ipynb #f907ebf1
+# %% ../nbs/50_pipeline.ipynb #a6c41374
 @patch(cls_method=True)
 def from_pretrained(cls:T2IPipeline,
     name, # A folder, or the name of a shipped model such as 'shapes32'
@@ -69,7 +70,8 @@ def from_pretrained(cls:T2IPipeline,
     folder = find_model(name)
     model,config = load_model(folder)
     rest = {k:v for k,v in config.items() if k!='model'}
-    def build(diffusion:dict, sampling:dict): return from_config(cls, {'model':model, **diffusion, **sampling}, f'{folder}/config.json')
+    def build(diffusion:dict, sampling:dict, train:dict):
+        return from_config(cls, {'model':model, 'train':train, **diffusion, **sampling}, f'{folder}/config.json')
     return from_config(build, rest, f'{folder}/config.json').to(device or default_device())
 
 @patch
