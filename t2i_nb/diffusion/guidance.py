@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['Denoiser', 'MixtureDenoiser', 'drop_captions', 'guide', 'clamp_x0']
 
-# %% ../../nbs/22_diffusion.guidance.ipynb #79f4fa51
+# %% ../../nbs/22_diffusion.guidance.ipynb #f2066c78
 import math
 import torch
 from torch import Tensor
 from ..core import UserError,bcast
 from ..text.encoders import TextCond
 from .schedules import Schedule
-from .objectives import check_prediction,to_x0_eps
+from .objectives import _like,check_prediction,to_x0_eps
 
-# %% ../../nbs/22_diffusion.guidance.ipynb #4cbb6f66
+# %% ../../nbs/22_diffusion.guidance.ipynb #07217a55
 class Denoiser:
     "What a sampler sees of a network: `(xt, t, cond)` to `(x0_hat, eps_hat)`, whatever the network predicts"
     def __init__(self,
@@ -29,10 +29,10 @@ class Denoiser:
         t:Tensor, # Times `(b,)`, best on the CPU: then nothing waits for the accelerator
         cond=None, # `TextCond` with b rows, or None for a model without text
     )->tuple[Tensor,Tensor]: # `x0_hat`, `eps_hat` `(b,c,h,w)`
-        pred = self.model(xt, t.to(xt), cond)
+        pred = self.model(xt, _like(t, xt), cond)
         return to_x0_eps(pred, xt, t, self.schedule, self.prediction)
 
-# %% ../../nbs/22_diffusion.guidance.ipynb #2df08187
+# %% ../../nbs/22_diffusion.guidance.ipynb #26dee394
 class MixtureDenoiser:
     "The exact denoiser when data is a mixture of Gaussians: the posterior mean (Karras et al. 2022, app. B.3)"
     def __init__(self,
@@ -46,7 +46,7 @@ class MixtureDenoiser:
         cond=None, # `cond.pooled (b,k)` weighs the components; None weighs all alike
     )->tuple[Tensor,Tensor]: # `x0_hat = E[x0|xt]`, `eps_hat = E[eps|xt]`
         m,v = self.means.flatten(1),self.std.flatten(1)**2                  # (k,d)
-        a,s = (c.to(xt)[:,None,None] for c in self.schedule(t))             # (b,1,1)
+        a,s = (_like(c, xt)[:,None,None] for c in self.schedule(t))             # (b,1,1)
         var = a**2*v + s**2                                                 # (b,k,d)
         diff = xt.flatten(1)[:,None] - a*m                                  # (b,k,d)
         logp = -(diff**2/var + var.log()).sum(-1)/2                         # (b,k)
@@ -87,12 +87,12 @@ def guide(
         raise UserError(f'Guidance must be 0 or more, not {scale}: 0 ignores the prompt, 1 follows it, 2 to 5 exaggerate it.')
     return denoiser if scale==1 else _Guided(denoiser, null_fn, float(scale))
 
-# %% ../../nbs/22_diffusion.guidance.ipynb #7d6d1abe
+# %% ../../nbs/22_diffusion.guidance.ipynb #6382fdf0
 class _Clamped:
     def __init__(self, denoiser): self.denoiser,self.schedule = denoiser,denoiser.schedule
     def __call__(self, xt, t, cond=None):
         x0,eps = self.denoiser(xt, t, cond)
-        x0,(a,s) = x0.clamp(-1, 1),(bcast(c.to(xt), xt) for c in self.schedule(t))
+        x0,(a,s) = x0.clamp(-1, 1),(bcast(_like(c, xt), xt) for c in self.schedule(t))
         return x0, torch.where(s>0, (xt - a*x0)/s.clamp(min=1e-12), eps)
 
 def clamp_x0(

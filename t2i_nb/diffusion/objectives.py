@@ -54,7 +54,11 @@ def target(
     a,s = schedule(t)
     return bcast(a, x0)*eps - bcast(s, x0)*x0
 
-# %% ../../nbs/21_diffusion.objectives.ipynb #5242a0e7
+# %% ../../nbs/21_diffusion.objectives.ipynb #e99fe26a
+def _like(v, x):
+    "Bring a few numbers to `x`'s device and type, on CUDA without waiting for it"
+    return v.to(x, non_blocking=x.is_cuda)
+
 def to_x0_eps(
     pred:Tensor, # The network's answer `(b,c,h,w)`
     xt:Tensor, # What it was shown `(b,c,h,w)`
@@ -69,7 +73,7 @@ def to_x0_eps(
         raise ValueError("An 'eps' prediction says nothing about x0 where alpha=0: stay at t<1, or predict 'v' or 'flow'.")
     if prediction=='x0' and not (s>0).all():
         raise ValueError("An 'x0' prediction says nothing about eps where sigma=0: stay at t>0, or predict 'v' or 'flow'.")
-    a,s,pred = bcast(a.to(xt), xt),bcast(s.to(xt), xt),pred.to(xt.dtype)
+    a,s,pred = bcast(_like(a, xt), xt),bcast(_like(s, xt), xt),pred.to(xt.dtype)
     if prediction=='eps':  return (xt - s*pred)/a, pred
     if prediction=='x0':   return pred, (xt - a*pred)/s
     if prediction=='flow': return (xt - s*pred)/(a+s), (xt + a*pred)/(a+s)
