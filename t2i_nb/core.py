@@ -130,11 +130,15 @@ def picture_noise(
     key = ('picture', int(seed)) if step is None else ('picture', int(seed), 'step', int(step))
     return torch.stack([torch.randn(*shape, generator=seeded(*key, int(k))) for k in ks])
 
-# %% ../nbs/00_core.ipynb #d5dd69b8
-def default_device()->torch.device:
-    "CUDA if there, then Apple's MPS, then the CPU"
-    if torch.cuda.is_available(): return torch.device('cuda')
-    return torch.device('mps' if torch.backends.mps.is_available() else 'cpu')
+# %% ../nbs/00_core.ipynb #2504c7cb
+def default_device(
+    name:str|None=None, # 'cpu', 'cuda', 'cuda:1', 'mps'; None is the best there is
+)->torch.device:
+    "CUDA if there, then Apple's MPS, then the CPU; one that is asked for but not there is a UserError"
+    there = ['cpu'] + ['cuda']*torch.cuda.is_available() + ['mps']*torch.backends.mps.is_available()
+    if name is None: return torch.device('cuda' if 'cuda' in there else there[-1])
+    if str(name).split(':')[0] not in there: raise UserError(f"no device '{name}' here: choose from {', '.join(there)}")
+    return torch.device(name)
 
 # %% ../nbs/00_core.ipynb #3c5b8be6
 def bcast(

@@ -6,7 +6,7 @@
 __all__ = ['run_folder', 'next_free', 'probe_speed', 'settle', 'prompts_of', 'make_callbacks', 'train', 'load_recipe', 'finish',
            'model_card', 'score_shapes', 'draw_all', 'meter', 'evaluate', 'versions', 'metrics_table']
 
-# %% ../nbs/66_run.ipynb #be599bb3
+# %% ../nbs/66_run.ipynb #fe836c75
 import platform, time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from . import __version__
-from .core import UserError, atomic_path, save_json
+from .core import UserError, atomic_path, default_device, save_json
 from .data.datasets import get_dataset
 from .data.shapes import split_categories
 from .evaluate.digits import digit_accuracy
@@ -28,7 +28,7 @@ from .train.logging import CSVLogCB, ProgressCB, SampleCB, TensorBoardCB
 from .train.meters import conditioning_meter
 from .train.recipes import PRESETS, Recipe, check_recipe, get_recipe, learner_pipeline, recipe_data, recipe_learner
 
-# %% ../nbs/66_run.ipynb #c67b5845
+# %% ../nbs/66_run.ipynb #e3ceb296
 def run_folder(
     out, # Where the run is to live
     resuming:bool=False, # Go on with what is there?
@@ -53,7 +53,7 @@ def next_free(
     while (p := out if k==1 else out.with_name(f'{out.name}-{k}')).exists(): k += 1
     return p
 
-# %% ../nbs/66_run.ipynb #822010bb
+# %% ../nbs/66_run.ipynb #007bd6f6
 def probe_speed(
     r:Recipe, # Without `images`
     batches:int=12, # Batches to time, after three to warm up
@@ -75,19 +75,16 @@ def settle(
     n = probe_speed(r, device=device)*60*r.minutes
     return replace(r, images=max(1, round(n/r.batch))*r.batch)
 
-# %% ../nbs/66_run.ipynb #33f41d9c
+# %% ../nbs/66_run.ipynb #bf09f918
 def prompts_of(
     r:Recipe, # Which data
     n:int=8, # How many
 )->list[str]: # Prompts that the run draws again and again
     "Fixed prompts: of the shapes world, held-out arrangements where the level has them; else validation captions"
-    if r.data!='shapes':
-        ds = recipe_data(r)[1]
-        return list(dict.fromkeys(ds.captions(range(min(len(ds), 8*n)))))[:n]
-    ds = get_dataset('shapes', 'valid' if r.level>1 else 'seen', level=r.level, n=n, seed=1, size=r.size)
-    return ds.captions(range(n))
+    ds = recipe_data(r)[1]
+    return list(dict.fromkeys(ds.captions(range(min(len(ds), 8*n)))))[:n]
 
-# %% ../nbs/66_run.ipynb #d68b47ea
+# %% ../nbs/66_run.ipynb #6cc4bad6
 def make_callbacks(
     r:Recipe, # With `images`
     out:Path, # The run's folder
@@ -98,7 +95,7 @@ def make_callbacks(
     return [ProgressCB(), CSVLogCB(out/'log.csv'), TensorBoardCB(out/'tensorboard'),
             SampleCB(draw, out/'samples', r.sample_every, prompts), CheckpointCB(out/'checkpoints', r.checkpoint_every)]
 
-# %% ../nbs/66_run.ipynb #ba0e2c89
+# %% ../nbs/66_run.ipynb #62811e3d
 def train(
     r:Recipe, # What to train
     out, # The run's folder
@@ -108,7 +105,7 @@ def train(
     n_score:int=240, # Captions scored per split at the end
 )->dict: # metrics.json
     "Train, save `model/`, score, write `metrics.json` and `report.html`"
-    out = run_folder(out, resuming, overwrite)
+    out,device = run_folder(out, resuming, overwrite),default_device(device)
     if resuming: r = load_recipe(out)
     else: save_json(asdict(r := settle(r, device)), out/'config.json')
     learn = recipe_learner(r, make_callbacks(r, out), device)
@@ -116,7 +113,7 @@ def train(
     learn.fit_images(r.images)
     return finish(learn, r, out, n_score)
 
-# %% ../nbs/66_run.ipynb #43870cb5
+# %% ../nbs/66_run.ipynb #08b3f0b8
 def load_recipe(out)->Recipe:
     "The recipe of a run"
     return get_recipe(Path(out)/'config.json')
@@ -145,7 +142,7 @@ def model_card(r:Recipe, about:dict)->str:
             f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {r.name} --images {r.images} {how}\n```\n\n"
             f"{about['images']:,} pictures in {about['seconds']:,.0f} s ({about['images_per_second']:,.0f} a second).\n")
 
-# %% ../nbs/66_run.ipynb #321f9f90
+# %% ../nbs/66_run.ipynb #4a568f63
 def score_shapes(
     pipe:T2IPipeline, # Draws
     split:str, # 'seen', 'valid', 'heldout_triples' or 'heldout_bindings'
@@ -165,7 +162,7 @@ def draw_all(pipe, captions, seed, what='drawing', batch=50):
     parts = tqdm(range(0, len(jobs), batch), desc=what, dynamic_ncols=True, leave=False, disable=None)
     return torch.cat([pipe.draw(jobs[i:i+batch], seed) for i in parts])
 
-# %% ../nbs/66_run.ipynb #2368848d
+# %% ../nbs/66_run.ipynb #8a1d8cd5
 def meter(
     pipe:T2IPipeline, # Its network is asked
     data:str, level:int, # Which pictures
@@ -178,7 +175,7 @@ def meter(
     x0,captions = ds.get_batch(range(min(n, len(ds))))
     return conditioning_meter(pipe.model, x0, captions, pipe.schedule, pipe.prediction, seed=seed)
 
-# %% ../nbs/66_run.ipynb #d4acf4d2
+# %% ../nbs/66_run.ipynb #db6717c4
 def evaluate(
     pipe:T2IPipeline, # The model
     name:str, # What to call it in the scores
@@ -207,7 +204,7 @@ def versions()->dict:
     from importlib.metadata import version
     return {'t2i_nb':__version__, 'python':platform.python_version(), **{k:version(k) for k in ('torch','fastai','fastcore')}}
 
-# %% ../nbs/66_run.ipynb #381bbd8b
+# %% ../nbs/66_run.ipynb #224008bd
 def metrics_table(
     m:dict, # metrics.json
 )->str: # Some lines of text

@@ -175,16 +175,17 @@ def save(self:CheckpointCB)->Path:
     for old in others[self.keep-1:]: shutil.rmtree(old, ignore_errors=True)
     return path
 
-# %% ../../nbs/58_train.checkpoint.ipynb #f8f6c6cd
+# %% ../../nbs/58_train.checkpoint.ipynb #508425de
 @patch
 def before_epoch(self:CheckpointCB):
     "The first Ctrl-C waits for the end of the batch, the second does not"
     if self.finding_lr or self.handler or threading.current_thread() is not threading.main_thread(): return
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None): return # a background job that is to ignore it
     def ask(sig, frame):
         signal.signal(signal.SIGINT, self.handler)
         self.asked = True
         sys.stderr.write('\nstopping after this batch, with a checkpoint; Ctrl-C again stops at once\n')
-    self.handler = signal.signal(signal.SIGINT, ask) or signal.default_int_handler
+    self.handler = signal.signal(signal.SIGINT, ask)
 
 @patch
 def check_asked(self:CheckpointCB):

@@ -91,7 +91,7 @@ class GuardCB(TrainCB):
         bad = ~torch.isfinite(self.sample_losses) if hasattr(self.learn, 'sample_losses') else []
         return [c for c,b in zip(self.captions, bad) if b] or self.group
 
-# %% ../../nbs/56_train.optimise.ipynb #17162300
+# %% ../../nbs/56_train.optimise.ipynb #15f93a1d
 class EMACB(TrainCB):
     "Exponential moving average of the weights, one update an optimizer step; validation and sampling use it"
     order,name = 20,'ema'
@@ -100,8 +100,9 @@ class EMACB(TrainCB):
     ):
         if not 0<=decay<1: raise UserError(f'an EMA decay of {decay} does not average: use 0 or more and less than 1')
         self.decay,self.updates,self.shadow,self.on = decay,0,None,False
+    @property
+    def ps(self)->dict: return {n:p for n,p in self.model.named_parameters() if p.is_floating_point()}
     def before_fit(self):
-        self.ps = {n:p for n,p in self.model.named_parameters() if p.is_floating_point()}
         if self.shadow is None: self.shadow = {n:p.detach().clone() for n,p in self.ps.items()}
         self.shadow = {n:self.shadow[n].to(p.device) for n,p in self.ps.items()}
     @torch.no_grad()

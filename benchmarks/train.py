@@ -1,0 +1,47 @@
+"Pictures a second of training: the bare network, the plain loop, and the whole `Learner` with all callbacks, interleaved. Prints JSON"
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from t2i_nb.diffusion.objectives import diffusion_loss
+from t2i_nb.run import make_callbacks
+from t2i_nb.train.recipes import get_recipe, recipe_learner
+
+
+def main(preset='demo', batches=10, rounds=5):
+    r = get_recipe(preset, images=10_000_000)
+    with tempfile.TemporaryDirectory() as d:
+        learn = recipe_learner(r, make_callbacks(r, Path(d)), 'cpu')
+        learn.fit_images(3*r.batch)
+        model, opt, x, t = learn.model, learn.opt, torch.randn(r.batch, 3, r.size, r.size), torch.rand(r.batch)
+        captions = learn.dls.train.one_batch()[1]
+
+        def plain():
+            "Forward, loss, backward, step: what no training can do without"
+            diffusion_loss(model(x, t, model.encode(captions)), x).backward()
+            opt.step(); opt.zero_grad()
+
+        def data(): learn.dls.train.dataset.get_batch(range(r.batch))
+
+        def timed(f, n):
+            s = time.perf_counter()
+            for _ in range(n): f()
+            return r.batch*n/(time.perf_counter()-s)
+
+        seen = {'learner': [], 'plain': [], 'data': []}
+        for _ in range(rounds):
+            s, n = time.perf_counter(), learn.images_seen
+            learn.fit_images(n+batches*r.batch)
+            seen['learner'].append((learn.images_seen-n)/(time.perf_counter()-s))
+            seen['plain'].append(timed(plain, batches)); seen['data'].append(timed(data, batches))
+    med = {k: round(statistics.median(v), 1) for k, v in seen.items()}
+    print(json.dumps({'preset': preset, 'images_per_second': med, 'learner_over_plain': round(med['learner']/med['plain'], 3),
+                      'batch': r.batch, 'threads': torch.get_num_threads(), 'torch': torch.__version__}))
+
+
+if __name__ == '__main__': main(*sys.argv[1:2])

@@ -1,0 +1,128 @@
+"The command line as a subprocess: what it writes, what it says, and with which status"
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from t2i_nb.core import from_pil, save_json
+from t2i_nb.pipeline import T2IPipeline
+from t2i_nb.train.recipes import get_recipe, recipe_model
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    "A model that draws noise of many colours, but always the same"
+    folder, r = tmp_path_factory.mktemp('model')/'m', get_recipe('shapes-tiny')
+    net = recipe_model(r, ['a small red circle above a large blue square', 'two green stars'])
+    with torch.no_grad(): net.unet.outp.weight.normal_(std=.2, generator=torch.Generator().manual_seed(0))
+    T2IPipeline(net.eval(), r.size, steps=3).save_pretrained(folder)
+    return folder
+
+
+def fails(run, *words):
+    "A user's mistake: one line that holds these words, status 2, nothing on standard output"
+    assert run.returncode == 2, run
+    assert run.stdout == '' and run.stderr.count('\n') == 1, run
+    for w in words: assert w in run.stderr, run.stderr
+
+
+def pixels(path): return from_pil(Image.open(path))
+
+
+def test_one_picture_is_exactly_that(t2i, model, tmp_path):
+    run = t2i('sample', model, 'two green stars', '--out', 'a/x.png')
+    assert run.returncode == 0 and run.stdout.strip() == 'a/x.png', run
+    assert Image.open(tmp_path/'a'/'x.png').size == (32, 32)
+    assert not (tmp_path/'a'/'x').exists()
+
+
+def test_picture_k_is_the_same_alone_among_others_first_or_last(t2i, model, tmp_path):
+    for name, args in dict(many=['two green stars', 'a red circle', '--n', 3], last=['a red circle', 'two green stars', '--n', 3],
+                           alone=['two green stars', '--n', 3]).items():
+        assert t2i('sample', model, *args, '--out', f'{name}.png').returncode == 0
+    for k in range(3):
+        a = pixels(tmp_path/'alone'/f'{k:04d}.png')
+        assert torch.equal(a, pixels(tmp_path/'many'/f'{k:04d}.png')) and torch.equal(a, pixels(tmp_path/'last'/f'{k+3:04d}.png'))
+    grid = Image.open(tmp_path/'many.png')
+    assert min(grid.size) > 100 and len(list((tmp_path/'many').iterdir())) == 6
+
+
+def test_fewer_pictures_leave_no_old_ones(t2i, model, tmp_path):
+    for n in (4, 2): assert t2i('sample', model, 'a red circle', '--n', n, '--out', 'x.png').returncode == 0
+    assert sorted(p.name for p in (tmp_path/'x').iterdir()) == ['0000.png', '0001.png']
+
+
+def test_default_name_replaces_nothing(t2i, model, tmp_path):
+    names = [t2i('sample', model, 'a red circle').stdout.strip() for _ in range(2)]
+    assert names == ['sample.png', 'sample-2.png'] and all((tmp_path/n).exists() for n in names)
+
+
+@pytest.mark.parametrize('args, words', [
+    ([''], ['empty']), (['   '], ['empty']), (['red '*2500], ['2500 words']), (['a', '--steps', '0'], ['--steps', '1 or more']),
+    (['a', '--guidance', '-1'], ['--guidance', '0 or more']), (['a', '--guidance', 'nan'], ['--guidance']), (['a', '--n', '0'], ['--n']),
+    (['a', '--sampler', 'magic'], ['magic', 'ddim']), (['a', '--out', 'x.txt'], ['x.txt', '.png']), (['a', '--device', 'tpu'], ['tpu', 'cpu'])])
+def test_bad_sampling(t2i, model, tmp_path, args, words):
+    fails(t2i('sample', model, *args), *words)
+    assert not list(tmp_path.glob('*.png'))
+
+
+def damaged(model, to, what):
+    shutil.copytree(model, to)
+    config = json.loads((to/'config.json').read_text())
+    if what == 'half weights':
+        data = (to/'model.safetensors').read_bytes()
+        (to/'model.safetensors').write_bytes(data[:len(data)//2])
+    elif what == 'no weights': (to/'model.safetensors').unlink()
+    elif what == 'half config': (to/'config.json').write_text((to/'config.json').read_text()[:40])
+    elif what == 'unknown key': config['model']['unet']['chanels'] = [8]
+    elif what == 'wrong type': config['diffusion']['size'] = 'big'
+    elif what == 'other architecture': config['model']['unet']['channels'] = [16, 64]
+    if what in ('unknown key', 'wrong type', 'other architecture'): save_json(config, to/'config.json')
+
+
+@pytest.mark.parametrize('what, words', [('half weights', ['broken']), ('no weights', ['model.safetensors']), ('half config', ['not JSON']),
+    ('unknown key', ['chanels']), ('wrong type', ['size', 'big']), ('other architecture', ['architecture'])])
+def test_damaged_model(t2i, model, tmp_path, what, words):
+    damaged(model, tmp_path/'m', what)
+    fails(t2i('sample', 'm', 'a red circle'), *words)
+
+
+class Trap:
+    def __reduce__(self): return os.system, ('touch sprung',)
+
+
+@pytest.mark.parametrize('name', ['m.pt', 'm.ckpt', 'm/model.bin', 'm'])
+def test_pickle_is_refused_unopened(t2i, tmp_path, name):
+    (tmp_path/name).parent.mkdir(exist_ok=True)
+    (tmp_path/name).write_bytes(pickle.dumps(Trap()))
+    fails(t2i('sample', name, 'a red circle'))
+    assert not (tmp_path/'sprung').exists()
+
+
+@pytest.mark.parametrize('config, words', [({'preset': 'shapes-tiny', 'lrr': 1}, ['lrr']), ({'preset': 'shapes-tiny', 'batch': 'big'}, ['batch', 'int']),
+    ({'preset': 'no'}, ["'no'"]), ([1], ['table']), ({'preset': 'shapes-tiny', 'data': 'nowhere'}, ['nowhere']), ({'preset': 'shapes-tiny', 'size': 30}, ['size'])])
+def test_bad_config(t2i, tmp_path, config, words):
+    save_json(config, tmp_path/'c.json')
+    fails(t2i('train', 'c.json', '--out', 'run'), *words)
+
+
+def test_batch_larger_than_the_data(t2i): fails(t2i('train', 'digits', '--images', 5000, '--set', 'batch=5000', '--out', 'run'), '5000', 'batch')
+
+
+def test_a_folder_is_never_replaced_unasked(t2i, tmp_path):
+    (tmp_path/'run').mkdir(); (tmp_path/'run'/'thesis.txt').write_text('years')
+    for extra in ([], ['--overwrite']): fails(t2i('train', 'shapes-tiny', '--out', 'run', *extra), 'run')
+    fails(t2i('train', '--resume', '--out', 'run'), 'resume')
+    assert (tmp_path/'run'/'thesis.txt').read_text() == 'years'
+
+
+def test_what_there_is(t2i, model):
+    assert 'shapes-tiny' in t2i('presets').stdout
+    info = json.loads(t2i('info', model).stdout)
+    assert info['diffusion']['size'] == 32 and info['parameters'] <= 300_000
+    fails(t2i(), 'command'); fails(t2i('fly'), 'fly')

@@ -1,0 +1,129 @@
+"Whole tiny runs: train, kill -9, resume, Ctrl-C, full disk, sample, eval"
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+TINY = ['--set', 'batch=16', '--set', 'checkpoint_every=64', '--set', 'sample_every=256', '--set', 'steps=3', '--set', 'warmup=64',
+        '--set', 'channels=[8,16]', '--set', 'd_text=16', '--device', 'cpu', '--n', 12]
+MAIN = 'import sys; from t2i_nb.cli import main; sys.exit(main())'
+
+
+def start(cwd, *args, **kwargs):
+    return subprocess.Popen([sys.executable, '-c', MAIN, *map(str, args)], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, **kwargs)
+
+
+def wait_for(test, proc, seconds=300):
+    "Wait until `test()` is true while the process lives"
+    end = time.time()+seconds
+    while not test():
+        assert proc.poll() is None and time.time() < end, proc.communicate()
+        time.sleep(.02)
+
+
+def weights(run): return load_file(run/'model'/'model.safetensors')
+
+
+def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    "A run that nothing interrupts"
+    d = tmp_path_factory.mktemp('whole')
+    p = start(d, 'train', 'shapes-tiny', '--images', 512, '--out', 'run', *TINY)
+    out, err = p.communicate(timeout=600)
+    assert p.returncode == 0, err
+    return d/'run', out
+
+
+def test_a_run_leaves_what_it_promises(whole):
+    run, out = whole
+    m = json.loads((run/'metrics.json').read_text())
+    assert {'model', 'data', 'level', 'n', 'seen', 'heldout_bindings', 'conditioning', 'train', 'versions'} <= m.keys()
+    assert m['train']['images'] == 512 and m['seen']['all']['n'] == 12
+    assert {'true', 'shuffled', 'null', 'swapped'} <= m['conditioning'].keys()
+    assert (run/'report.html').stat().st_size > 10_000 and str(run.name)+'/report.html' in out
+    assert len(list((run/'samples').glob('*.png'))) == 3 and list((run/'tensorboard').iterdir())
+    assert not list(run.rglob('*.pkl')) + list(run.rglob('*.pth')) + list(run.rglob('*.pt'))
+
+
+def test_kill_and_resume_is_bit_for_bit(whole, tmp_path):
+    p = start(tmp_path, 'train', 'shapes-tiny', '--images', 512, '--out', 'run', *TINY)
+    wait_for(lambda: len([c for c in (tmp_path/'run'/'checkpoints').glob('[0-9]*')]) >= 2, p)
+    os.kill(p.pid, signal.SIGKILL); p.communicate()
+    assert not (tmp_path/'run'/'model').exists()
+    p = start(tmp_path, 'train', '--resume', '--out', 'run', '--device', 'cpu', '--n', 12)
+    assert p.wait(600) == 0, p.communicate()
+    assert same(weights(whole[0]), weights(tmp_path/'run'))
+    rows = [np.loadtxt(r/'log.csv', delimiter=',', skiprows=1, usecols=(0, 2)) for r in (whole[0], tmp_path/'run')]
+    assert np.array_equal(rows[0], rows[1])                           # no row twice, the same losses
+    scores = [json.loads((r/'metrics.json').read_text())['seen'] for r in (whole[0], tmp_path/'run')]
+    assert scores[0] == scores[1]
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    p = start(tmp_path, 'train', 'shapes-tiny', '--images', 100_000, '--out', 'run', *TINY)
+    wait_for(lambda: list((tmp_path/'run'/'checkpoints').glob('[0-9]*')), p)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=120)
+    assert p.returncode == 130 and '--resume --out run' in err and 'Traceback' not in err, err
+    assert list((tmp_path/'run'/'checkpoints').glob('[0-9]*'))
+
+
+def test_full_disk_keeps_what_was_saved(tmp_path):
+    def small_files(): resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, 120_000)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    p = start(tmp_path, 'train', 'shapes-tiny', '--images', 512, '--out', 'run', *TINY, preexec_fn=small_files)
+    out, err = p.communicate(timeout=300)
+    assert p.returncode == 2 and 'Traceback' not in err and err.strip().splitlines()[-1].startswith('t2i: '), err
+    assert not list((tmp_path/'run'/'checkpoints').glob('[0-9]*')) and (tmp_path/'run'/'config.json').exists()
+
+
+def test_eval_and_sample_of_a_run(whole, t2i):
+    run = t2i('eval', whole[0], '--n', 12, '--json', '-')
+    m = json.loads(run.stdout)
+    assert m['n'] == 12 and m['seen'] == json.loads((whole[0]/'metrics.json').read_text())['seen']
+    assert t2i('sample', whole[0], 'a red circle', '--out', 'x.png').returncode == 0
+
+
+def test_demo_takes_the_next_free_name(t2i, tmp_path):
+    (tmp_path/'runs'/'demo').mkdir(parents=True)
+    run = t2i('demo', '--minutes', .02, '--n', 12)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path/'runs'/'demo-2'/'report.html').exists() and 'heldout triples' in run.stdout
+
+
+def test_digits(t2i, tmp_path):
+    run = t2i('train', 'digits', '--images', 256, '--n', 20, '--set', 'steps=3', '--out', 'run')
+    assert run.returncode == 0, run.stderr
+    assert json.loads((tmp_path/'run'/'metrics.json').read_text())['digits']['n'] == 20
+    assert t2i('sample', 'run', 'a handwritten three', '--out', 'x.png').returncode == 0
+    assert Image.open(tmp_path/'x.png').size == (16, 16)
+
+
+def test_any_folder(t2i, tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path/'pics').mkdir()
+    for i in range(40):
+        colour = ('red', 'green', 'blue')[i % 3]
+        im = Image.new('RGB', (40+i, 50), colour)
+        im.putpixel((int(rng.integers(40)), 0), (255, 255, 255))
+        im.save(tmp_path/'pics'/f'{i}.{("png", "jpg")[i % 2]}')
+        (tmp_path/'pics'/f'{i}.txt').write_text(f'all {colour}\n')
+    (tmp_path/'pics'/'broken.png').write_bytes(b'no picture'); (tmp_path/'pics'/'broken.txt').write_text('broken')
+    run = t2i('train', 'folder', '--data', 'pics', '--images', 128, '--n', 4, '--out', 'run', '--set', 'size=16', '--set', 'channels=[8,16]',
+              '--set', 'attn=[1]', '--set', 'steps=3', '--set', 'batch=16')
+    assert run.returncode == 0 and 'broken.png' in run.stderr, run.stderr
+    m = json.loads((tmp_path/'run'/'metrics.json').read_text())
+    assert m['conditioning']['true'] > 0 and 'seen' not in m
+    assert t2i('sample', 'run', 'all red', '--out', 'x.png').returncode == 0
