@@ -106,7 +106,7 @@ def diffusion_loss(
     target:Tensor, # What it should have been `(b,c,h,w)`
     weight:Tensor|None=None, # One weight a picture `(b,)`, from `get_weight`
 )->Tensor: # The loss, a scalar
-    "Weighted mean-square error (Ho et al. 2020, eq. 14; with weights Kingma & Gao 2023, eq. 3)"
+    "Weighted mean-square error (Ho et al. 2020, eq. 14; with weights Kingma & Gao 2023, sec. 2)"
     loss = mse_per_sample(pred, target)
     return (loss if weight is None else weight*loss).mean()
 
@@ -134,7 +134,7 @@ def min_snr_weight(
     prediction:str, # One of `PREDICTIONS`
     gamma:float=5., # Where the weight stops growing
 )->Tensor: # `(b,)`
-    "The error on `x0`, weighted with the SNR but at most `gamma` (Hang et al. 2023, arXiv 2303.09556, eq. 8)"
+    "The error on `x0`, weighted with the SNR but at most `gamma` (Hang et al. 2023, arXiv 2303.09556, sec. 3)"
     return logsnr.clamp(-30, math.log(gamma)).exp()*x0_factor(logsnr, prediction)
 
 WEIGHTS = {'uniform':uniform_weight, 'eps':eps_weight, 'min-snr':min_snr_weight}

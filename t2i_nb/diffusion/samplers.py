@@ -22,7 +22,7 @@ def time_grid(
     t_max:float=1., # Where sampling starts; below 1 for an `eps` network on a schedule that ends at alpha=0
     t_min:float=0., # Where it ends
 )->Tensor: # Decreasing times `(steps+1,)`, on the CPU
-    "The times a sampler visits (even in log-SNR: Lu et al. 2022, arXiv 2206.00927, sec. 3.4); `UserError` if `steps` is not 1 or more"
+    "The times a sampler visits (even in log-SNR: Lu et al. 2022, arXiv 2206.00927, sec. 3); `UserError` if `steps` is not 1 or more"
     if steps<1 or steps!=int(steps): raise UserError(f'Sampling takes a whole number of steps, at least 1, not {steps}.')
     if spacing not in SPACINGS: raise UserError(f'No spacing {spacing!r}: choose one of {", ".join(SPACINGS)}.')
     if not 0<=t_min<t_max<=1: raise UserError(f'Times run from t_max down to t_min inside [0,1], not from {t_max} to {t_min}.')
@@ -54,7 +54,7 @@ def sample_ddpm(
     noise=None, # `noise(step)->Tensor` like `x_T`
     callback=None, # `callback(step, t, xt, x0_hat)`, before the step is taken
 )->Tensor: # `x0` `(b,c,h,w)`
-    "Ancestral sampling from `q(xs|xt,x0)` with the smaller variance (Ho et al. 2020, eqs. 6-7; any grid: Kingma et al. 2021, eq. 32)"
+    "Ancestral sampling from `q(xs|xt,x0)` with the smaller variance (Ho et al. 2020, eqs. 6-7; any grid: Kingma et al. 2021, app. A.2)"
     x,levels = x_T,_levels(denoiser.schedule, ts)
     for i,((t,a,s),(_,a1,s1)) in enumerate(zip(levels, levels[1:])):
         x0,_ = denoiser(x, t.expand(len(x)), cond)

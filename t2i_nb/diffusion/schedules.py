@@ -14,7 +14,7 @@ from ..core import UserError
 
 # %% ../../nbs/20_diffusion.schedules.ipynb #3a5cd988
 class Schedule:
-    "A falling curve `logsnr(t)`; `alpha` and `sigma` follow from it (Kingma et al. 2021, arXiv 2107.00630, eqs. 1-3)"
+    "A falling curve `logsnr(t)`; `alpha` and `sigma` follow from it (Kingma et al. 2021, arXiv 2107.00630, eqs. 1-4)"
     def __init__(self,
         name:str, # What `get_schedule` and `config.json` call it
     ): self.name = name
