@@ -5,22 +5,24 @@
 # %% auto #0
 __all__ = ['digit_pixels', 'digit_judge', 'digit_accuracy']
 
-# %% ../../nbs/41_evaluate.digits.ipynb #19ba196e
+# %% ../../nbs/41_evaluate.digits.ipynb #3387c235
 from functools import lru_cache
 
 import numpy as np, torch
 from torch import Tensor
 
+from ..core import UserError
 from ..data.datasets import DigitsDataset, digit_of
 from .grader import wilson
 
-# %% ../../nbs/41_evaluate.digits.ipynb #936c1757
+# %% ../../nbs/41_evaluate.digits.ipynb #973fc7be
 def digit_pixels(
     x:Tensor, # `(b,3,h,w)` in [-1,1]
 )->np.ndarray: # `(b,64)` ink in [0,1]
     "Back to 8x8 grey, as the digits were scanned"
-    return torch.nn.functional.interpolate((1-x.float().mean(1, keepdim=True))/2, size=(8,8), mode='area').flatten(1).numpy()
+    return torch.nn.functional.interpolate((1-x.float().mean(1, keepdim=True))/2, size=(8,8), mode='area').flatten(1).cpu().numpy()
 
+# %% ../../nbs/41_evaluate.digits.ipynb #0bc0bfe4
 @lru_cache(None)
 def digit_judge(
     size:int=16, # Side of the pictures to judge
@@ -30,11 +32,14 @@ def digit_judge(
     ds = DigitsDataset('test', size)
     return SVC(C=10, gamma='scale').fit(digit_pixels(ds.pictures(range(len(ds)))), ds.labels)
 
+# %% ../../nbs/41_evaluate.digits.ipynb #0cccabce
 def digit_accuracy(
     x:Tensor, # Samples `(b,3,h,w)` in [-1,1]
-    captions, # What each was to be
+    captions, # What each was to be, `b` texts
 )->dict: # acc, n, ci
-    "Share of samples that the judge reads as their caption says"
-    want = np.array([digit_of(c) for c in captions])
-    k = int((digit_judge(x.shape[-1]).predict(digit_pixels(x))==want).sum())
+    "Share of samples that the judge reads as their caption says. UserError when a caption names no digit, or two"
+    want = [digit_of(c) for c in captions]
+    if len(want)!=len(x): raise ValueError(f'{len(x)} samples and {len(want)} captions')
+    if None in want: raise UserError(f"'{captions[want.index(None)]}' does not name one digit: write one word (seven) or one numeral (7)")
+    k = int((digit_judge(x.shape[-1]).predict(digit_pixels(x))==np.array(want)).sum())
     return {'acc':k/len(want), 'n':len(want), 'ci':wilson(k, len(want))}
