@@ -66,10 +66,10 @@ class Recipe:
     steps:int = 20 # Evaluations of the network
     guidance:float = 2. # 1 is none
 
-# %% ../../nbs/60_train.recipes.ipynb #4e5ba781
+# %% ../../nbs/60_train.recipes.ipynb #1ff9f3cd
 PRESETS = {r.name:r for r in (
     Recipe('demo', level=2, minutes=10.),
-    Recipe('shapes32', level=3, images=240_000),
+    Recipe('shapes32', level=3, images=112_000),
     Recipe('shapes-tiny', level=1, images=32_768, channels=(16,32), d_text=32, text_depth=1, checkpoint_every=4096, sample_every=8192),
     Recipe('digits', data='digits', size=16, minutes=4., channels=(32,64), d_text=32, text_depth=1, times_mean=0., warmup=3200),
     Recipe('folder', data='', size=64, minutes=30., channels=(32,64,128), attn=(1,2)),
