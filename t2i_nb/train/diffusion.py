@@ -191,7 +191,7 @@ class DiffusionLearner(Learner):
             with torch.no_grad(), kept_random(), ema.swapped() if ema else contextlib.nullcontext(): yield self.model.eval()
         finally: self.model.train(mode)
 
-# %% ../../nbs/55_train.diffusion.ipynb #f34ba077
+# %% ../../nbs/55_train.diffusion.ipynb #9490a7ff
 class FusedAdamW(torch.optim.AdamW):
     "PyTorch's fused AdamW, safe when a gradient, or an average read from a file, does not lie in memory as its parameter"
     def load_state_dict(self, state_dict):
@@ -215,7 +215,7 @@ def adamw(
     lr:float, # Learning rate
     wd:float=.01, # Decoupled weight decay (Loshchilov and Hutter 2017)
     betas=(.9,.99), # Decay of the mean and of the mean square
-    eps:float=1e-8, # In the denominator
+    eps:float=1e-6, # In the denominator: well above rounding errors of gradients that should be zero
 )->OptimWrapper:
     "`FusedAdamW` as a fastai optimizer"
     return OptimWrapper(params, FusedAdamW, lr=lr, weight_decay=wd, betas=tuple(betas), eps=eps, fused=True)
