@@ -22,7 +22,7 @@ from ..pipeline import T2IPipeline
 from .diffusion import diffusion_learner
 from .optimise import AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB
 
-# %% ../../nbs/60_train.recipes.ipynb #2410ed9d
+# %% ../../nbs/60_train.recipes.ipynb #e6f805f1
 @dataclass(frozen=True)
 class Recipe:
     "All settings of a training run. Frozen: `replace` makes a changed one"
@@ -55,7 +55,7 @@ class Recipe:
     lr_kind:str = 'linear' # How it falls: constant, linear or cosine
     warmup:int = 6400 # Pictures over which it rises
     cooldown:float = .5 # The last share of training over which it falls
-    ema:float = .999 # Decay of the averaged weights
+    ema:float = .995 # Decay of the averaged weights
     clip:float = 1. # Largest gradient norm
     precision:str = 'fp32' # fp32, bf16 or fp16
     # what is written on the way
