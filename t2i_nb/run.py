@@ -175,7 +175,7 @@ def meter(
     x0,captions = ds.get_batch(range(min(n, len(ds))))
     return conditioning_meter(pipe.model, x0, captions, pipe.schedule, pipe.prediction, seed=seed)
 
-# %% ../nbs/66_run.ipynb #db6717c4
+# %% ../nbs/66_run.ipynb #079566a5
 def evaluate(
     pipe:T2IPipeline, # The model
     name:str, # What to call it in the scores
@@ -196,7 +196,7 @@ def evaluate(
         captions = [ds.captions([i%len(ds)])[0] for i in range(n)]
         out['digits'] = digit_accuracy(draw_all(pipe, captions, seed), captions)
     keys = ('images','seconds','images_per_second')
-    return {**out, 'conditioning':meter(pipe, data, level, seed=seed), 'train':{k:pipe.train.get(k) for k in keys}, 'versions':versions()}
+    return {**out, 'conditioning':meter(pipe, data, level, min(600, max(24, 2*n)), seed), 'train':{k:pipe.train.get(k) for k in keys}, 'versions':versions()}
 
 def versions()->dict:
     "What it ran with"
@@ -204,7 +204,7 @@ def versions()->dict:
     from importlib.metadata import version
     return {'t2i_nb':__version__, 'python':platform.python_version(), **{k:version(k) for k in ('torch','fastai','fastcore')}}
 
-# %% ../nbs/66_run.ipynb #224008bd
+# %% ../nbs/66_run.ipynb #9e1e89f4
 def metrics_table(
     m:dict, # metrics.json
 )->str: # Some lines of text
@@ -212,7 +212,7 @@ def metrics_table(
     splits = [s for s in ('seen','heldout_triples','heldout_bindings') if s in m]
     cell = lambda v: f'{100*v["acc"]:.1f}  [{100*v["ci"][0]:.1f}, {100*v["ci"][1]:.1f}]' if v['n'] else '-'
     lines = [f"{'exact accuracy, %':20}" + ''.join(f'{s.replace("_", " "):>24}' for s in splits)]*bool(splits)
-    for c in m[splits[0]] if splits else ():
+    for c in [c for c in m[splits[0]] if any(m[s][c]['n'] for s in splits)] if splits else ():
         lines.append(f"{c.replace('_', ' '):20}" + ''.join(f'{cell(m[s][c]):>24}' for s in splits))
     if 'digits' in m: lines.append(f"digits agree with their captions: {100*m['digits']['acc']:.1f} %, n={m['digits']['n']}")
     c,t = m['conditioning'],m['train']

@@ -66,7 +66,7 @@ class Recipe:
     steps:int = 20 # Evaluations of the network
     guidance:float = 2. # 1 is none
 
-# %% ../../nbs/60_train.recipes.ipynb #1ff9f3cd
+# %% ../../nbs/60_train.recipes.ipynb #cb1a88e2
 PRESETS = {r.name:r for r in (
     Recipe('demo', level=2, minutes=10.),
     Recipe('shapes32', level=3, images=112_000),
@@ -85,7 +85,8 @@ def get_recipe(
     elif str(name).endswith('.json'):
         config = load_json(name)
         if not isinstance(config, dict): raise UserError(f"'{name}' must hold a table of settings")
-        config = {'name':Path(name).stem, **(asdict(PRESETS[_preset(config.pop('preset'))]) if 'preset' in config else {}), **config}
+        base = asdict(PRESETS[_preset(config.pop('preset'))]) if 'preset' in config else {}
+        config = {**base, 'name':Path(name).stem, **config}
     else: raise UserError(f"no preset '{name}': choose from {', '.join(PRESETS)}, or name a .json file of settings")
     config |= {k:v for k,v in changes.items() if v is not None}
     if changes.get('images'): config['minutes'] = None
