@@ -7,7 +7,7 @@ import argparse, json, time
 import numpy as np, torch
 
 from t2i_nb.core import seeded
-from t2i_nb.data.shapes import CATEGORIES, SIZES, caption, parse_caption, render, sample_scene, satisfies
+from t2i_nb.data.shapes import CATEGORIES, SIZES, caption, render, sample_scene, satisfies
 from t2i_nb.evaluate.grader import DAMAGES, accuracy, blemish, damage, grade, wilson
 
 STRENGTHS = dict(blur=(.3,.5,.7,.9,1.1), noise=(.02,.04,.06,.08,.1,.12), waver=(.1,.2,.3,.4,.6), tint=(.03,.06,.1,.15), jpeg=(5,10,20,40,60))

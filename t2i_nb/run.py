@@ -6,9 +6,10 @@
 __all__ = ['run_folder', 'next_free', 'probe_speed', 'settle', 'prompts_of', 'make_callbacks', 'train', 'load_recipe', 'finish',
            'model_card', 'score_shapes', 'draw_all', 'meter', 'evaluate', 'versions', 'metrics_table']
 
-# %% ../nbs/66_run.ipynb #fe836c75
+# %% ../nbs/66_run.ipynb #790a37c5
 import platform, time
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -175,7 +176,7 @@ def meter(
     x0,captions = ds.get_batch(range(min(n, len(ds))))
     return conditioning_meter(pipe.model, x0, captions, pipe.schedule, pipe.prediction, seed=seed)
 
-# %% ../nbs/66_run.ipynb #079566a5
+# %% ../nbs/66_run.ipynb #98abed63
 def evaluate(
     pipe:T2IPipeline, # The model
     name:str, # What to call it in the scores
@@ -200,8 +201,6 @@ def evaluate(
 
 def versions()->dict:
     "What it ran with"
-    import fastcore
-    from importlib.metadata import version
     return {'t2i_nb':__version__, 'python':platform.python_version(), **{k:version(k) for k in ('torch','fastai','fastcore')}}
 
 # %% ../nbs/66_run.ipynb #9e1e89f4

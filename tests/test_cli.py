@@ -3,7 +3,6 @@ import json
 import os
 import pickle
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -63,7 +62,7 @@ def test_default_name_replaces_nothing(t2i, model, tmp_path):
 
 
 @pytest.mark.parametrize('args, words', [
-    ([''], ['empty']), (['   '], ['empty']), (['red '*2500], ['2500 words']), (['a', '--steps', '0'], ['--steps', '1 or more']),
+    ([''], ['empty']), (['   '], ['empty']), (['red '*2500], ['40 words', 'shorten']), (['a', '--steps', '0'], ['--steps', '1 or more']),
     (['a', '--guidance', '-1'], ['--guidance', '0 or more']), (['a', '--guidance', 'nan'], ['--guidance']), (['a', '--n', '0'], ['--n']),
     (['a', '--sampler', 'magic'], ['magic', 'ddim']), (['a', '--out', 'x.txt'], ['x.txt', '.png']), (['a', '--device', 'tpu'], ['tpu', 'cpu'])])
 def test_bad_sampling(t2i, model, tmp_path, args, words):
