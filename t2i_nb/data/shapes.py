@@ -9,8 +9,8 @@ __all__ = ['COLOURS', 'SHAPES', 'SIZES', 'SIZE_NAMES', 'GROUNDS', 'CANVAS', 'BIN
            'Spec', 'place', 'sample_spec', 'make_obj', 'split_categories', 'sample_scene', 'caption', 'parse_caption',
            'satisfies', 'swap_word']
 
-# %% ../../nbs/01_data.shapes.ipynb #5fbc8c5e
-import colorsys, hashlib, itertools, re
+# %% ../../nbs/01_data.shapes.ipynb #8daed6f7
+import colorsys, hashlib, itertools, math, re
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -169,24 +169,26 @@ class Spec:
         if len(self.things)==1: return 'counting' if self.things[0].n>1 else 'colours' if self.ground else 'single'
         return 'two' if len(self.things)==2 and not all(t.size for t in self.things) else 'attribute_binding'
 
-# %% ../../nbs/01_data.shapes.ipynb #e9d6bc91
-def _apart(p, s, r, objs)->np.ndarray:
-    "Which of the places `p (k,2)` keep a shape two pixels away from every object: by box, or by circle"
-    ok = np.ones(len(p), bool)
-    ex,ey,ec = (e*r for e in _EXTENT[s])
-    for o in objs:
-        fx,fy,fc = (e*o.r for e in _EXTENT[o.shape])
-        dx,dy = np.abs(p[:,0]-o.x), np.abs(p[:,1]-o.y)
-        ok &= (dx>=ex+fx+2) | (dy>=ey+fy+2) | (np.hypot(dx, dy)>=ec+fc+2)
-    return ok
+# %% ../../nbs/01_data.shapes.ipynb #cd80a51a
+def _reach(o, objs)->list:
+    "For each of `objs`: where it stands, and how near `o` may come to it: two pixels off by box, or by circle"
+    a = _EXTENT[o.shape]
+    return [(q.x, q.y, *(e*o.r+f*q.r+2 for e,f in zip(a, _EXTENT[q.shape]))) for q in objs]
 
-def _stands(p, rel, o, margin=5.):
-    "At which of the places `p` does object `o` stand `rel` of the place?"
-    dx,dy = p[:,0]-o.x, p[:,1]-o.y
+def _free(x, y, reach)->bool:
+    "Is there room at (x,y)?"
+    for qx,qy,wx,wy,wc in reach:
+        dx,dy = abs(x-qx),abs(y-qy)
+        if dx<wx and dy<wy and math.hypot(dx, dy)<wc: return False
+    return True
+
+def _stands(x, y, rel, o, margin=5.)->bool:
+    "Does object `o` stand `rel` of the place (x,y)?"
+    dx,dy = x-o.x, y-o.y
     along,across = (dx,dy) if rel in ('left','right') else (dy,dx)
-    return (along*(1 if rel in ('left','above') else -1)>=margin) & (np.abs(along)>np.abs(across))
+    return (along if rel in ('left','above') else -along)>=margin and abs(along)>abs(across)
 
-# %% ../../nbs/01_data.shapes.ipynb #c8e84f7d
+# %% ../../nbs/01_data.shapes.ipynb #300892d0
 @lru_cache(None)
 def _forbidden(a, b)->tuple:
     "Relations of binding `a` to binding `b` that training must not see"
@@ -208,14 +210,15 @@ def place(
         for i in order:
             o = objs[i]
             ex,ey,_ = (e*o.r+1 for e in _EXTENT[o.shape])
-            p = rng.uniform((ex,ey), (CANVAS-ex,CANVAS-ey), (darts,2))
-            ok = _apart(p, o.shape, o.r, out.values())
-            if rel and out: ok &= _stands(p, rel, out[0])
-            if held_back:
-                for q in out.values():
-                    for r in _forbidden(q.binding, o.binding): ok &= ~_stands(p, r, q)
-            if not (k := ok.argmax()) and not ok[0]: break
-            out[i] = replace(o, x=float(p[k,0]), y=float(p[k,1]))
+            reach = _reach(o, out.values())
+            avoid = [(r,q) for q in out.values() for r in _forbidden(q.binding, o.binding)] if held_back else ()
+            def fits(x, y):
+                if rel and out and not _stands(x, y, rel, out[0]): return False
+                return _free(x, y, reach) and not any(_stands(x, y, r, q) for r,q in avoid)
+            throws = ((ex+(CANVAS-ex-ex)*u, ey+(CANVAS-ey-ey)*v) for u,v in rng.random((darts,2)).tolist())
+            hit = next((p for p in throws if fits(*p)), None)
+            if not hit: break
+            out[i] = replace(o, x=hit[0], y=hit[1])
         if len(out)==len(objs): return [out[i] for i in range(len(objs))]
     return None
 
