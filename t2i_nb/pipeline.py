@@ -115,7 +115,7 @@ def find_model(
     shipped = sorted(d.name for d in pretrained_folder().glob('*') if (d/'config.json').exists())
     raise UserError(f"no model '{name}': name a folder, or one of the shipped models ({', '.join(shipped) or 'none'})")
 
-# %% ../nbs/50_pipeline.ipynb #e5825748
+# %% ../nbs/50_pipeline.ipynb #b4cde8f8
 @patch(cls_method=True)
 def from_pretrained(cls:T2IPipeline,
     name, # A folder, or the name of a shipped model such as 'shapes32'
@@ -127,7 +127,7 @@ def from_pretrained(cls:T2IPipeline,
     rest = {k:v for k,v in config.items() if k!='model'}
     def build(diffusion:dict, sampling:dict, train:dict):
         return from_config(cls, {'model':model, 'train':train, **diffusion, **sampling}, f'{folder}/config.json')
-    return from_config(build, rest, f'{folder}/config.json').to(device or default_device())
+    return from_config(build, rest, f'{folder}/config.json').to(default_device(device))
 
 @patch
 def save_pretrained(self:T2IPipeline,

@@ -29,7 +29,7 @@ from .train.logging import CSVLogCB, ProgressCB, SampleCB, TensorBoardCB
 from .train.meters import conditioning_meter
 from .train.recipes import PRESETS, Recipe, check_recipe, get_recipe, learner_pipeline, recipe_data, recipe_learner
 
-# %% ../nbs/66_run.ipynb #e3ceb296
+# %% ../nbs/66_run.ipynb #2f016468
 def run_folder(
     out, # Where the run is to live
     resuming:bool=False, # Go on with what is there?
@@ -37,8 +37,7 @@ def run_folder(
 )->Path:
     "An empty folder for a new run, or the folder of an old one. An existing run is never touched unasked"
     out = Path(out)
-    if resuming:
-        if not (out/'config.json').exists(): raise UserError(f"nothing to resume in '{out}': it has no config.json")
+    if resuming: load_recipe(out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not overwrite: raise UserError(f"'{out}' exists: --resume goes on with it, --overwrite replaces it, --out names another")
         if not (out/'config.json').exists(): raise UserError(f"'{out}' is no run of ours and is not overwritten: remove it yourself, or name another --out")
@@ -114,9 +113,10 @@ def train(
     learn.fit_images(r.images)
     return finish(learn, r, out, n_score)
 
-# %% ../nbs/66_run.ipynb #08b3f0b8
+# %% ../nbs/66_run.ipynb #ba784195
 def load_recipe(out)->Recipe:
     "The recipe of a run"
+    if not (Path(out)/'config.json').exists(): raise UserError(f"nothing to resume in '{out}': it has no config.json")
     return get_recipe(Path(out)/'config.json')
 
 def finish(
