@@ -6,7 +6,7 @@
 __all__ = ['THEMES', 'SPLIT_NAMES', 'SECTIONS', 'CSS', 'png', 'picture', 'themed', 'showcase', 'verdicts', 'cards', 'stages',
            'growth', 'data_m2', 'loss_lines', 'loss_plots', 'scored', 'accuracy_plot', 'table', 'accuracy_table',
            'film_strip', 'film_html', 'meter_table', 'settings_table', 'facts', 'duration', 'read_run', 'headline',
-           'page_html', 'write_report']
+           'tiles', 'page_html', 'write_report']
 
 # %% ../nbs/65_report.ipynb #95e10fed
 import base64, io
@@ -49,7 +49,7 @@ def picture(
     "A picture with hard pixels"
     return f'<img class="px" src="{png(img)}" alt="{escape(alt)}">'
 
-# %% ../nbs/65_report.ipynb #0654bfd2
+# %% ../nbs/65_report.ipynb #6df16352
 _DARK = ['#56B4E9','#E69F00','#2FBF93','#FF8A50','#E29AC4','#B7A6FF','#F0F0F0'] # Okabe and Ito's, for a dark ground
 THEMES = dict(light=dict(ink='#1d2125', ruler='#666666'), dark=dict(ink='#e3e6e8', ruler='#a0a0a0', cycle=_DARK))
 
@@ -64,7 +64,7 @@ def themed(
         with mpl.rc_context():
             plot_style()
             ink = ('text.color','axes.labelcolor','axes.edgecolor','xtick.color','ytick.color','grid.color')
-            mpl.rcParams.update({k:t['ink'] for k in ink} | {'axes.facecolor':'none', 'legend.framealpha':0, 'savefig.dpi':150})
+            mpl.rcParams.update({k:t['ink'] for k in ink} | {'axes.facecolor':'none', 'grid.alpha':.13, 'legend.framealpha':0, 'savefig.dpi':150})
             if 'cycle' in t: mpl.rcParams['axes.prop_cycle'] = mpl.cycler(color=t['cycle'])
             fig = Figure(figsize=size, layout='constrained')
             draw(ax := fig.add_subplot())
@@ -75,9 +75,8 @@ def themed(
     return (f'<picture><source media="(prefers-color-scheme: dark)" srcset="{uris["dark"]}">'
             f'<img src="{uris["light"]}" alt="{escape(alt)}"></picture>')
 
-# %% ../nbs/65_report.ipynb #616773bd
-SPLIT_NAMES = dict(seen='arrangements it has seen', heldout_triples='arrangements it has never seen',
-                   heldout_bindings='colours it has never seen on these shapes')
+# %% ../nbs/65_report.ipynb #a9bcc2c4
+SPLIT_NAMES = dict(seen='seen arrangements', heldout_triples='new arrangements', heldout_bindings='new colour-shape pairs')
 
 def showcase(
     level:int, # Of the shapes world
@@ -144,13 +143,13 @@ def growth(
     items = ''.join(f'<li>{escape(p)}</li>' for p in prompts)
     return f'<div class="growth">{"".join(rows)}</div>' + (f'<ol class="prompts">{items}</ol>' if items else '')
 
-# %% ../nbs/65_report.ipynb #5ec40a9e
+# %% ../nbs/65_report.ipynb #65fa9f1d
 def data_m2(
     config:dict, # A run's settings
 )->float|None: # Mean square of its pixels; None when the data is not there (any more)
     "What the rulers need to know of the data"
-    kw = dict(level=config['level'], n=256) if config['data']=='shapes' else {}
-    try: ds = get_dataset(config['data'], 'valid' if config.get('level')!=1 or not kw else 'seen', size=config['size'], **kw)
+    split,kw = ('seen',dict(level=config['level'], n=256)) if config['data']=='shapes' else ('valid',{})
+    try: ds = get_dataset(config['data'], split, size=config['size'], **kw)
     except UserError: return None
     return ds.get_batch(range(min(256, len(ds))))[0].square().mean().item()
 
@@ -171,7 +170,7 @@ def loss_plots(
     return (themed(lambda ax: plot_loss(log, lines, [ax, spare()]), 'loss over pictures seen, with ruler lines') +
             themed(lambda ax: plot_loss(log, lines, [spare(), ax]), 'loss over noise level, with ruler lines'))
 
-# %% ../nbs/65_report.ipynb #40db5666
+# %% ../nbs/65_report.ipynb #92dbb272
 def scored(
     metrics:dict, # metrics.json
 )->tuple: # Splits and rows (categories, then 'all') that have a score
@@ -206,7 +205,7 @@ def accuracy_table(
 )->str: # HTML
     "The same in numbers"
     splits,rows = scored(metrics)
-    cell = lambda v: f'{100*v["acc"]:.1f} <small>{100*v["ci"][0]:.0f}-{100*v["ci"][1]:.0f}, n={v["n"]}</small>' if v.get('n') else '-'
+    cell = lambda v: f'{100*v["acc"]:.1f}<small>{100*v["ci"][0]:.0f} to {100*v["ci"][1]:.0f}, n={v["n"]}</small>' if v.get('n') else '-'
     return table([[c.replace('_', ' '), *(cell(metrics[s].get(c, {})) for s in splits)] for c in rows], ['%', *(SPLIT_NAMES[s] for s in splits)])
 
 # %% ../nbs/65_report.ipynb #edcc5789
@@ -235,10 +234,7 @@ def film_html(
         out.append(f'<figure class="film" style="--n:{len(ts)}"><figcaption>{escape(p)}</figcaption>{frames}</figure>')
     return ''.join(out)
 
-# %% ../nbs/65_report.ipynb #5ed21f8e
-def _words(run): return ''
-
-# %% ../nbs/65_report.ipynb #abf1346a
+# %% ../nbs/65_report.ipynb #9112c8bd
 _MISLED = dict(shuffled="another picture's caption", null='no caption', relation='one relation turned round', colour='one colour changed', count='one number changed')
 
 def meter_table(
@@ -248,12 +244,12 @@ def meter_table(
     losses = {k:v for k,v in {**m, **m.get('swapped', {})}.items() if k in _MISLED and v is not None}
     def cost(k):
         g = m.get('gaps', {}).get(k, {})
-        ci = f' <small>{g["ci"][0]:+.4f} to {g["ci"][1]:+.4f}</small>' if g.get('ci') else ''
+        ci = f'<small>{g["ci"][0]:+.4f} to {g["ci"][1]:+.4f}</small>' if g.get('ci') else ''
         return f'{losses[k]-m["true"]:+.4f}{ci}'
     rows = [[_MISLED[k], f'{v:.4f}', cost(k)] for k,v in losses.items()]
     return table([['the true caption', f'{m["true"]:.4f}', ''], *rows], ['told', 'loss', 'cost of the mistake'])
 
-# %% ../nbs/65_report.ipynb #555d985e
+# %% ../nbs/65_report.ipynb #a7b7404d
 def settings_table(
     config:dict, # A run's settings
 )->str: # HTML
@@ -280,16 +276,16 @@ def duration(
     "For people"
     return f'{s:.0f} s' if s<120 else f'{s/60:.0f} min' if s<7200 else f'{s/3600:.1f} h'
 
-# %% ../nbs/65_report.ipynb #bc6ed523
+# %% ../nbs/65_report.ipynb #26deacd9
 def read_run(
     out, # A run's folder
-)->SimpleNamespace: # config, log, metrics, grids, prompts, pipe; empty or None when missing
+)->SimpleNamespace: # out, config, log, metrics, grids, prompts, pipe; empty or None when missing
     "Everything that a report is made of"
     out = Path(out)
     if not (out/'config.json').exists(): raise UserError(f"'{out}' is no run's folder: it has no config.json")
     read = lambda f,default: load_json(out/f) if (out/f).exists() else default
     log = read_log(out) if (out/'log.csv').exists() else None
-    return SimpleNamespace(config=read('config.json', {}), log=log if log is not None and len(log) else None, metrics=read('metrics.json', {}),
+    return SimpleNamespace(out=out, config=read('config.json', {}), log=log if log is not None and len(log) else None, metrics=read('metrics.json', {}),
         grids={int(p.stem):p for p in (out/'samples').glob('*.png') if p.stem.isdigit()}, prompts=read('samples/prompts.json', []),
         pipe=T2IPipeline.from_pretrained(out/'model') if (out/'model'/'model.safetensors').exists() else None)
 
@@ -297,14 +293,24 @@ def headline(
     run:SimpleNamespace, # From `read_run`
 )->str: # One sentence, HTML
     "The result in one line"
-    m,pc = run.metrics,lambda v: f'<b>{100*v["acc"]:.0f} %</b>'
-    alls = {s:m[s]['all'] for s in SPLIT_NAMES if m.get(s, {}).get('all', {}).get('n')}
+    m,pc = run.metrics,lambda v: f'<b>{100*v["acc"]:.0f}&nbsp;%</b>'
     if 'digits' in m: return f'A judge trained on other real digits reads {pc(m["digits"])} of the samples as asked.'
-    if alls: return 'Draws exactly what was asked: '+', '.join(f'{pc(v)} for {SPLIT_NAMES[s]}' for s,v in alls.items())+'.'
+    for s,what in (('heldout_triples','whose arrangement it never saw'), ('heldout_bindings','whose colour it never saw on that shape'), ('seen','of the kinds it saw')):
+        if (v := m.get(s, {}).get('all', {})).get('n'): return f'Exactly right: {pc(v)} of prompts {what} in training.'
     seen = (m.get('train') or {}).get('images') or (int(run.log.images.iloc[-1]) if run.log is not None else 0)
-    return f'Trained on <b>{seen:,}</b> pictures; not scored by a judge.' if seen else 'Nothing has been trained yet.'
+    return f'Trained on <b>{seen:,}</b> pictures; no judge for their kind.' if seen else 'Nothing has been trained yet.'
 
-# %% ../nbs/65_report.ipynb #a8cf7d35
+def tiles(
+    run:SimpleNamespace, # From `read_run`
+)->str: # HTML
+    "The numbers that people look for first"
+    m,t = run.metrics,run.metrics.get('train') or {}
+    alls = {SPLIT_NAMES[s]:m[s]['all'] for s in scored(m)[0]} | ({'read as asked':m['digits']} if 'digits' in m else {})
+    out = [(f'{100*v["acc"]:.0f} %', k, f'{100*v["ci"][0]:.0f} to {100*v["ci"][1]:.0f}, n={v["n"]}') for k,v in alls.items() if v.get('n')]
+    if t.get('images'): out.append((f'{t["images"]:,}', 'pictures seen', f'in {duration(t["seconds"])}' if t.get('seconds') else ''))
+    return '<div class="tiles">'+''.join(f'<div><b>{a}</b>{b}<small>{c}</small></div>' for a,b,c in out)+'</div>' if out else ''
+
+# %% ../nbs/65_report.ipynb #848bac5b
 def _gallery(run):
     "The model's pictures, drawn now"
     if not run.pipe: return ''
@@ -316,12 +322,13 @@ def _gallery(run):
     for s,ps in sets.items():
         part,x = x[:len(ps)],x[len(ps):]
         wrong = verdicts(part, ps, data)
-        note = '' if None in wrong else f' <small>{wrong.count("")} of {len(ps)} right</small>'
-        out.append(f'<h3>{SPLIT_NAMES.get(s, s).capitalize()}{note}</h3>{cards(part, ps, wrong)}')
+        note = '' if None in wrong else f'{wrong.count("")} of {len(ps)} right'
+        new = 'never in training, ' if s.startswith('heldout') else ''
+        out.append(f'<h3>{SPLIT_NAMES.get(s, s).capitalize()} <small>{new}{note}</small></h3>{cards(part, ps, wrong)}')
     return ''.join(out)
 
 def _some_prompts(run, n=3):
-    "Prompts for strips and maps: the longest say most"
+    "Prompts for strips: the longest say most"
     ps = run.prompts or (showcase(run.config['level'])['seen'] if run.config.get('data')=='shapes' else [])
     return sorted(ps, key=lambda p: -len(p.split()))[:n]
 
@@ -340,7 +347,7 @@ def _meter(run):
     plot = themed(lambda ax: plot_conditioning(m, ax), 'cost of wrong captions by noise level') if 'levels' in m else ''
     return f'<div class="plots">{plot}{meter_table(m)}</div>'
 
-# %% ../nbs/65_report.ipynb #3fbee256
+# %% ../nbs/65_report.ipynb #3a3858a8
 SECTIONS = (
     ('pictures', 'Prompts and pictures', "Drawn now, for prompts that nobody picked. Look at the crosses first: what kind of mistake is it?", _gallery),
     ('growth', 'Samples over training', 'The same prompts and the same noise after so many pictures: look for when colours arrive, then shapes, then places.',
@@ -349,14 +356,13 @@ SECTIONS = (
      lambda run: f'<div class="plots">{loss_plots(run.log, loss_lines(run.config))}</div>' if run.log is not None else ''),
     ('accuracy', 'Accuracy', 'Share of pictures in which <i>everything</i> is as asked, with 95 % intervals: look at the gap between what was seen and what never was.', _accuracy),
     ('film', 'Denoising, step by step', 'Above, the picture in the noise at time <i>t</i>; below, what the network believes it will become: look for the step at which it makes up its mind.', _film),
-    ('words', 'Where each word looks', 'Bright is where a position of the picture attends to the word: look for colours and shapes that light up their object.', _words),
     ('meter', 'Does it listen?', 'What a wrong caption costs, on the same pictures and noise: every cost should be above 0, and most of all at high noise.', _meter),
     ('facts', 'Time and versions', 'Look here before you compare two runs.', lambda run: facts(run.metrics, run.pipe)),
     ('settings', 'Settings', 'All that decides the run; <code>config.json</code> in its folder can be trained again.',
      lambda run: f'<details><summary>Show all</summary>{settings_table(run.config)}</details>'),
 )
 
-# %% ../nbs/65_report.ipynb #ba4a4b60
+# %% ../nbs/65_report.ipynb #5307cd38
 CSS = '''
 :root{color-scheme:light dark;--bg:#fafaf7;--card:#fff;--fg:#1d2125;--dim:#5a646d;--line:#dfe2dd;--link:#0072b2;--good:#00795a;--bad:#c04a00}
 @media(prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1d2226;--fg:#e3e6e8;--dim:#9aa5ae;--line:#333b42;--link:#6cb8ea;--good:#4fc79f;--bad:#ff9a5c}}
@@ -366,37 +372,39 @@ main{max-width:1080px;margin:auto;padding:1.5rem 1rem 4rem}
 h1{font-size:1.9rem;line-height:1.2;margin:.4rem 0}h2{font-size:1.4rem;margin:3rem 0 .2rem;padding-top:1rem;border-top:1px solid var(--line)}
 h3{font-size:1rem;margin:1.4rem 0 .5rem}
 small,.look,nav,figcaption,.growth span,.film span{color:var(--dim)}
-.result{font-size:1.2rem;max-width:46rem;margin:.3rem 0 1rem}.look{margin:0 0 1rem;max-width:46rem}
+.result{font-size:1.2rem;max-width:46rem;margin:.3rem 0 1rem}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(138px,1fr));gap:.7rem;margin:0 0 1.2rem;max-width:760px}
+.tiles div{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:.6rem .8rem;font-size:.9rem}.tiles b{display:block;font-size:1.6rem;line-height:1.25}.tiles small{display:block}.look{margin:0 0 1rem;max-width:46rem}
 nav{display:flex;flex-wrap:wrap;gap:.2rem 1.1rem;font-size:.92rem}a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}
 img{max-width:100%;display:block}.px{image-rendering:pixelated;width:100%;height:auto;border-radius:4px}
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(118px,1fr));gap:.8rem}
 .card{margin:0;background:var(--card);border:1px solid var(--line);border-radius:8px;overflow:hidden}
 .card .px{border-radius:0;border-bottom:1px solid var(--line)}.card figcaption{padding:.45rem .55rem .55rem;font-size:.84rem;line-height:1.35;color:var(--fg)}
 .card small{display:block;margin-top:.2rem}.good b{color:var(--good)}.bad b,.bad small{color:var(--bad)}.bad{border-color:var(--bad)}
-.growth{display:grid;grid-template-columns:auto minmax(0,640px);gap:.3rem .7rem;align-items:center;font-size:.85rem;text-align:right;font-variant-numeric:tabular-nums}
+.growth{display:grid;grid-template-columns:max-content minmax(0,640px);gap:.3rem .7rem;align-items:center;font-size:.85rem;text-align:right;font-variant-numeric:tabular-nums}
 .prompts{color:var(--dim);font-size:.88rem;columns:20rem;margin:.8rem 0 0;padding-left:1.4rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:1.5rem;align-items:center}
 .film{display:grid;grid-template-columns:repeat(var(--n),1fr);gap:3px;margin:0 0 1.4rem;max-width:760px;text-align:center}
 .film span{font-size:.68rem}.film figcaption{grid-column:1/-1;text-align:left;color:var(--fg);font-size:.92rem}
-.words{display:grid;grid-template-columns:repeat(auto-fill,minmax(76px,1fr));gap:.5rem;margin:0 0 1.4rem;text-align:center;font-size:.82rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.32rem .9rem .32rem 0;border-bottom:1px solid var(--line);vertical-align:top}th{font-weight:600;color:var(--dim)}
-summary{cursor:pointer;color:var(--link)}code{font-size:.9em}footer{margin-top:3rem;color:var(--dim);font-size:.85rem}
+td small{display:block}summary{cursor:pointer;color:var(--link)}code{font-size:.9em}footer{margin-top:3rem;color:var(--dim);font-size:.85rem}
 '''
 
-# %% ../nbs/65_report.ipynb #59dac347
+# %% ../nbs/65_report.ipynb #b76698b7
 def page_html(
     run:SimpleNamespace, # From `read_run`
 )->str: # The whole page
     "A run as one self-contained page; its policy forbids it to fetch anything"
     parts = [(i,title,look,body) for i,title,look,fn in SECTIONS if (body := fn(run))]
     name = escape(str(run.config.get('name', 'run')))
+    foot = f'Draw your own: <code>t2i sample {escape(str(run.out))} "a prompt"</code>. ' if run.pipe else ''
     links = ''.join(f'<a href="#{i}">{title}</a>' for i,title,*_ in parts)
     body = ''.join(f'<section id="{i}"><h2>{title}</h2><p class="look">{look}</p>{html}</section>' for i,title,look,html in parts)
     return ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-            f'<title>{name}: report</title><style>{CSS}</style></head><body><main><header><h1>{name}</h1><p class="result">{headline(run)}</p>'
-            f'<nav>{links}</nav></header>{body}<footer>Made by t2i_nb from the run\'s folder. Nothing in this page is fetched from anywhere.</footer></main></body></html>')
+            f'<title>{name}: report</title><style>{CSS}</style></head><body><main><header><h1>{name}</h1><p class="result">{headline(run)}</p>{tiles(run)}'
+            f'<nav>{links}</nav></header>{body}<footer>{foot}Nothing in this page is fetched from anywhere.</footer></main></body></html>')
 
 def write_report(
     out, # A run's folder

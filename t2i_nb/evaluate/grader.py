@@ -182,7 +182,7 @@ def grade(
     checks = [satisfies(s, spec) for s,spec in zip(read_scenes(x), specs, strict=True)]
     return [{**v, 'right':all(v.values())} for v in checks]
 
-# %% ../../nbs/40_evaluate.grader.ipynb #1e0b24e2
+# %% ../../nbs/40_evaluate.grader.ipynb #9207b595
 def wilson(
     k:float, # How many were right
     n:float, # Of how many
@@ -191,7 +191,7 @@ def wilson(
     if n==0: return [0., 1.]
     p,z = k/n,1.96
     mid,half,scale = p+z*z/(2*n), z*math.sqrt(p*(1-p)/n + z*z/(4*n*n)), 1+z*z/n
-    return [max(0., (mid-half)/scale), min(1., (mid+half)/scale)]
+    return [round(max(0., (mid-half)/scale), 9), round(min(1., (mid+half)/scale), 9)]
 
 # %% ../../nbs/40_evaluate.grader.ipynb #165cc181
 def accuracy(

@@ -145,7 +145,7 @@ def checkpoints(
     found = [p for p in folder.iterdir() if re.fullmatch(r'\d{8,}', p.name)] if folder.is_dir() else []
     return sorted(found, key=lambda p: int(p.name), reverse=True)
 
-# %% ../../nbs/58_train.checkpoint.ipynb #65fd52c4
+# %% ../../nbs/58_train.checkpoint.ipynb #484dc525
 class CheckpointCB(TrainCB):
     "Write a checkpoint every so many pictures, at the end, and at Ctrl-C; older ones than the last `keep` are removed"
     order,name = 99,'checkpoint'
@@ -162,7 +162,7 @@ class CheckpointCB(TrainCB):
         if self.finding_lr: return
         newest = next((int(p.name) for p in checkpoints(self.folder)), 0)
         if newest>self.images_seen:
-            raise UserError(f"'{self.folder}' holds a training of {newest} pictures: resume it or choose another folder")
+            raise UserError(f"'{self.folder}' holds a run of {newest} pictures: resume it, or take another folder")
         for p in self.folder.glob('.*'): # left by a kill
             if re.match(r'\.\d{8,}\.', p.name): shutil.rmtree(p, ignore_errors=True)
     def after_batch(self):

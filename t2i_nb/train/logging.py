@@ -367,7 +367,7 @@ def train_rulers(
     pairs = zip(rulers(t, schedule, prediction, m2), rulers(ts, schedule, prediction, m2))
     return {n:((w*r).mean().item(), ts, c) for n,(r,c) in zip(('zero','linear'), pairs)}
 
-# %% ../../nbs/57_train.logging.ipynb #3efdd1aa
+# %% ../../nbs/57_train.logging.ipynb #ac5556bc
 def plot_loss(
     log:pd.DataFrame, # From `read_log`
     lines:dict|None=None, # From `train_rulers`
@@ -383,9 +383,12 @@ def plot_loss(
     for i,m in zip(dict.fromkeys((0, len(log)//2, len(log)-1)), 'os^'):
         axs[1].plot(t, log[cols].iloc[i], marker=m, ms=4, label=f'at {log.images.iloc[i]:,} pictures')
     for (n,(mean,ts,curve)),ls in zip((lines or {}).items(), ('--',':')):
-        axs[0].axhline(mean, color='0.4', ls=ls, label=n)
-        axs[1].plot(ts, curve, color='0.4', ls=ls, label=n)
+        axs[0].axhline(mean, color='0.4', ls=ls)
+        axs[0].text(1, mean, n, transform=axs[0].get_yaxis_transform(), ha='right', va='bottom', fontsize=8, color='0.4')
+        axs[1].plot(ts, curve, color='0.4', ls=ls)
+        axs[1].text(ts[0], curve[0], n, va='bottom', fontsize=8, color='0.4')
+    axs[0].xaxis.set_major_locator(plt.MaxNLocator(5)); axs[0].xaxis.set_major_formatter('{x:,.0f}')
     axs[0].set(xlabel='pictures seen', ylabel='loss', ylim=(0,None))
-    axs[1].set(xlabel='t  (data to the left, noise to the right)', ylabel='mean-square error', ylim=(0,None))
+    axs[1].set(xlabel='t  (data to the left, noise to the right)', ylabel='mean-square error', xlim=(0,1), ylim=(0,None))
     for ax in axs: ax.legend(fontsize=8)
     return axs
