@@ -44,7 +44,7 @@ def planned_images(learn)->int:
     if getattr(dl, 'budget', None) is not None: return learn.images_seen+dl.budget*dl.bs
     return learn.images_seen + (learn.n_iter + left*getattr(dl, 'n_pass', learn.n_iter))*dl.bs
 
-# %% ../../nbs/57_train.logging.ipynb #c4fc0f30
+# %% ../../nbs/57_train.logging.ipynb #adad2c84
 class ProgressCB(LogCB):
     "One bar for the whole training on a terminal; a line every few per cent where the output is none"
     order,name,bar = 65,'progress',None
@@ -58,7 +58,7 @@ class ProgressCB(LogCB):
     def start(self):
         self.file = self.out or sys.stderr
         self.style = self.kind or ('bar' if self.file.isatty() or (IN_NOTEBOOK and not self.out) else 'lines')
-        self.avg,self.n0,self.goal = None,self.images_seen,planned_images(self.learn)
+        self.avg,self.seen,self.n0,self.goal = None,0,self.images_seen,planned_images(self.learn)
         self.t0 = self.shown = time.perf_counter()
         self.next = self.every*(100*self.n0//self.goal//self.every+1)
         if self.style=='bar':
@@ -66,7 +66,7 @@ class ProgressCB(LogCB):
             self.bar = tqdm(total=self.goal, initial=self.n0, file=self.file, **wide,
                             bar_format='{percentage:3.0f}% |{bar}| {desc}')
 
-# %% ../../nbs/57_train.logging.ipynb #a95621ef
+# %% ../../nbs/57_train.logging.ipynb #2b339f9c
 @patch
 def status(self:ProgressCB)->str:
     "How far, how good, how fast, how long"
@@ -84,7 +84,8 @@ def show(self:ProgressCB):
 def after_batch(self:ProgressCB):
     if self.style=='off': return
     loss,now = self.learn.loss.detach().float(),time.perf_counter()
-    self.avg = loss if self.avg is None else torch.lerp(self.avg, loss, .05)
+    self.seen += 1
+    self.avg = loss if self.seen==1 else torch.lerp(self.avg, loss, max(.05, 1/self.seen)) # a plain mean at first
     done,share = self.images_seen>=self.goal,100*self.images_seen/self.goal
     if self.bar is not None and (now-self.shown>.1 or done): self.shown = now; self.show()
     elif self.style=='lines' and (share>=self.next or done):
@@ -367,7 +368,7 @@ def train_rulers(
     pairs = zip(rulers(t, schedule, prediction, m2), rulers(ts, schedule, prediction, m2))
     return {n:((w*r).mean().item(), ts, c) for n,(r,c) in zip(('zero','linear'), pairs)}
 
-# %% ../../nbs/57_train.logging.ipynb #ac5556bc
+# %% ../../nbs/57_train.logging.ipynb #90337718
 def plot_loss(
     log:pd.DataFrame, # From `read_log`
     lines:dict|None=None, # From `train_rulers`
@@ -386,7 +387,7 @@ def plot_loss(
         axs[0].axhline(mean, color='0.4', ls=ls)
         axs[0].text(1, mean, n, transform=axs[0].get_yaxis_transform(), ha='right', va='bottom', fontsize=8, color='0.4')
         axs[1].plot(ts, curve, color='0.4', ls=ls)
-        axs[1].text(ts[0], curve[0], n, va='bottom', fontsize=8, color='0.4')
+        axs[1].text(1, curve[-1], n, ha='right', va='bottom', fontsize=8, color='0.4')
     axs[0].xaxis.set_major_locator(plt.MaxNLocator(5)); axs[0].xaxis.set_major_formatter('{x:,.0f}')
     axs[0].set(xlabel='pictures seen', ylabel='loss', ylim=(0,None))
     axs[1].set(xlabel='t  (data to the left, noise to the right)', ylabel='mean-square error', xlim=(0,1), ylim=(0,None))
