@@ -8,7 +8,6 @@ __all__ = ['T2IModel', 'make_model', 'n_params', 'save_model', 'load_weights', '
 # %% ../../nbs/34_models.t2i.ipynb #1298362d
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor

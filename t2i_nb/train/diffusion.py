@@ -11,7 +11,7 @@ __all__ = ['synth_dls', 'PixelMLP', 'synth_model', 'TrainCB', 'find_cb', 'CountC
 import contextlib, random, tempfile
 from pathlib import Path
 
-import fastai.callback.schedule # gives `Learner` its `lr_find`
+import fastai.callback.schedule # noqa: F401 - gives `Learner` its `lr_find`
 import numpy as np, torch, torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
