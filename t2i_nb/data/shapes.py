@@ -169,26 +169,28 @@ class Spec:
         if len(self.things)==1: return 'counting' if self.things[0].n>1 else 'colours' if self.ground else 'single'
         return 'two' if len(self.things)==2 and not all(t.size for t in self.things) else 'attribute_binding'
 
-# %% ../../nbs/01_data.shapes.ipynb #cd80a51a
-def _reach(o, objs)->list:
-    "For each of `objs`: where it stands, and how near `o` may come to it: two pixels off by box, or by circle"
-    a = _EXTENT[o.shape]
-    return [(q.x, q.y, *(e*o.r+f*q.r+2 for e,f in zip(a, _EXTENT[q.shape]))) for q in objs]
-
-def _free(x, y, reach)->bool:
-    "Is there room at (x,y)?"
-    for qx,qy,wx,wy,wc in reach:
-        dx,dy = abs(x-qx),abs(y-qy)
-        if dx<wx and dy<wy and math.hypot(dx, dy)<wc: return False
-    return True
-
+# %% ../../nbs/01_data.shapes.ipynb #dd8a5f7e
 def _stands(x, y, rel, o, margin=5.)->bool:
     "Does object `o` stand `rel` of the place (x,y)?"
     dx,dy = x-o.x, y-o.y
     along,across = (dx,dy) if rel in ('left','right') else (dy,dx)
     return (along if rel in ('left','above') else -along)>=margin and abs(along)>abs(across)
 
-# %% ../../nbs/01_data.shapes.ipynb #300892d0
+def _throw(darts, o, objs, must, mustnt)->tuple|None:
+    "The first of `darts` in [0,1] where `o` has room (by box or by circle), stands as it `must` and not as it `mustnt`"
+    a = _EXTENT[o.shape]
+    ex,ey = a[0]*o.r+1, a[1]*o.r+1
+    near = [(q.x, q.y, *(e*o.r+f*q.r+2 for e,f in zip(a, _EXTENT[q.shape]))) for q in objs]
+    for u,v in darts:
+        x,y = ex+(CANVAS-ex-ex)*u, ey+(CANVAS-ey-ey)*v
+        for qx,qy,wx,wy,wc in near:
+            dx,dy = abs(x-qx),abs(y-qy)
+            if dx<wx and dy<wy and math.hypot(dx, dy)<wc: break
+        else:
+            if all(_stands(x, y, *m) for m in must) and not any(_stands(x, y, *m) for m in mustnt): return x,y
+    return None
+
+# %% ../../nbs/01_data.shapes.ipynb #093223f6
 @lru_cache(None)
 def _forbidden(a, b)->tuple:
     "Relations of binding `a` to binding `b` that training must not see"
@@ -209,14 +211,9 @@ def place(
         out = {}
         for i in order:
             o = objs[i]
-            ex,ey,_ = (e*o.r+1 for e in _EXTENT[o.shape])
-            reach = _reach(o, out.values())
-            avoid = [(r,q) for q in out.values() for r in _forbidden(q.binding, o.binding)] if held_back else ()
-            def fits(x, y):
-                if rel and out and not _stands(x, y, rel, out[0]): return False
-                return _free(x, y, reach) and not any(_stands(x, y, r, q) for r,q in avoid)
-            throws = ((ex+(CANVAS-ex-ex)*u, ey+(CANVAS-ey-ey)*v) for u,v in rng.random((darts,2)).tolist())
-            hit = next((p for p in throws if fits(*p)), None)
+            must = [(rel,out[0])] if rel and out else []
+            mustnt = [(r,q) for q in out.values() for r in _forbidden(q.binding, o.binding)] if held_back else []
+            hit = _throw(rng.random((darts,2)).tolist(), o, out.values(), must, mustnt)
             if not hit: break
             out[i] = replace(o, x=hit[0], y=hit[1])
         if len(out)==len(objs): return [out[i] for i in range(len(objs))]
