@@ -16,7 +16,6 @@ import matplotlib.pyplot as plt
 import pandas as pd, torch
 from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK
-from torch import Tensor
 from tqdm import tqdm
 
 from ..core import UserError, atomic_path, image_grid, save_json, seeded, to_pil, to_uint8
