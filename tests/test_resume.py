@@ -1,8 +1,8 @@
 """A training that was stopped, however rudely, goes on bit for bit. Run as a script this file is the training that gets killed."""
-import os, resource, signal, subprocess, sys, time, warnings
+import os, random, resource, signal, subprocess, sys, time, warnings
 from pathlib import Path
 
-import pytest, torch
+import numpy as np, pytest, torch
 from fastai.callback.core import Callback
 from torch import nn
 
@@ -39,7 +39,7 @@ class Model(nn.Module):
 
 
 def learner(k=1, cbs=(), width=8, n=N, channels_last=False, lr=2e-3):
-    torch.manual_seed(0)
+    random.seed(0); np.random.seed(0); torch.manual_seed(0)
     model = Model(width)
     if channels_last: model = model.to(memory_format=torch.channels_last)
     dls = get_dls(Data(n, 0), Data(20, 1), bs=BS, device='cpu')
