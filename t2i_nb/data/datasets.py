@@ -92,7 +92,7 @@ def digit_of(
     found = [i for w in re.findall(r'\w+', text.lower()) for i,d in enumerate(DIGIT_WORDS) if w in (d, str(i))]
     return found[0] if len(found)==1 else None
 
-# %% ../../nbs/02_data.datasets.ipynb #9a3f5749
+# %% ../../nbs/02_data.datasets.ipynb #ff9c3195
 class DigitsDataset(Captioned):
     "scikit-learn's 1,797 handwritten digits (Alpaydin and Kaynak 1998), 8x8, ink black on white, enlarged"
     def __init__(self,
@@ -110,7 +110,7 @@ class DigitsDataset(Captioned):
     def pictures(self, idxs)->Tensor: return self.x[list(idxs)].expand(-1,3,-1,-1).contiguous()
     def captions(self, idxs)->list:
         frames = [DIGIT_FRAMES[int(unit_hash(f'frame|{self.idxs[i]}')*len(DIGIT_FRAMES))] for i in idxs]
-        return [f.format(DIGIT_WORDS[self.labels[i]]) for f,i in zip(frames, idxs)]
+        return [f.format(DIGIT_WORDS[self.labels[i]]).replace('a eight', 'an eight') for f,i in zip(frames, idxs)]
 
 # %% ../../nbs/02_data.datasets.ipynb #066c77f2
 def load_picture(
