@@ -210,12 +210,12 @@ def save_captioned(
     from matplotlib.figure import Figure
     path = Path(path)
     side = max(1, 128//xs.shape[-1])*xs.shape[-1]/100                              # inches at 100 dpi, a whole multiple
-    nrows = -(-len(xs)//ncols)
-    fig = Figure(figsize=(ncols*side*1.25, nrows*(side+.55)), dpi=100)
-    for i,(x,c) in enumerate(zip(xs, captions)):
+    nrows,said = -(-len(xs)//ncols),[textwrap.fill(textwrap.shorten(c, 90), 26) for c in captions]
+    fig = Figure(figsize=(ncols*side*1.25, nrows*(side+.15+.13*max(s.count('\n')+1 for s in said))), dpi=100)
+    for i,(x,c) in enumerate(zip(xs, said)):
         ax = fig.add_subplot(nrows, ncols, i+1)
         ax.imshow(to_uint8(x).permute(1,2,0).numpy(), interpolation='nearest'); ax.axis('off')
-        ax.set_title(textwrap.fill(c if len(c)<90 else c[:87]+'...', 26), fontsize=7)
+        ax.set_title(c, fontsize=7)
     fig.tight_layout(pad=.6)
     with atomic_path(path) as tmp: fig.savefig(tmp)
     folder = path.with_suffix('')

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['THEMES', 'SPLIT_NAMES', 'SECTIONS', 'CSS', 'png', 'picture', 'themed', 'showcase', 'verdicts', 'cards', 'stages',
            'growth', 'data_m2', 'loss_lines', 'loss_plots', 'scored', 'accuracy_plot', 'table', 'accuracy_table',
-           'film_strip', 'film_html', 'meter_table', 'settings_table', 'facts', 'duration', 'read_run', 'headline',
-           'tiles', 'page_html', 'write_report']
+           'film_strip', 'film_html', 'heard_words', 'heard_html', 'meter_table', 'settings_table', 'facts', 'duration',
+           'read_run', 'headline', 'tiles', 'page_html', 'write_report']
 
 # %% ../nbs/65_report.ipynb #95e10fed
 import base64, io
@@ -27,8 +27,11 @@ from .diffusion.schedules import get_schedule
 from .diffusion.objectives import get_times
 from .evaluate.digits import digit_judge, digit_pixels
 from .evaluate.grader import grade
+from .models.layers import Attention
+from .models.probe import attention_maps
 from .models.t2i import n_params
 from .pipeline import T2IPipeline
+from .text.encoders import split_words
 from .train.logging import plot_loss, read_log, train_rulers
 from .train.meters import plot_conditioning
 from .train.recipes import Recipe
@@ -49,7 +52,7 @@ def picture(
     "A picture with hard pixels"
     return f'<img class="px" src="{png(img)}" alt="{escape(alt)}">'
 
-# %% ../nbs/65_report.ipynb #6df16352
+# %% ../nbs/65_report.ipynb #68748b76
 _DARK = ['#56B4E9','#E69F00','#2FBF93','#FF8A50','#E29AC4','#B7A6FF','#F0F0F0'] # Okabe and Ito's, for a dark ground
 THEMES = dict(light=dict(ink='#1d2125', ruler='#666666'), dark=dict(ink='#e3e6e8', ruler='#a0a0a0', cycle=_DARK))
 
@@ -68,7 +71,7 @@ def themed(
             if 'cycle' in t: mpl.rcParams['axes.prop_cycle'] = mpl.cycler(color=t['cycle'])
             fig = Figure(figsize=size, layout='constrained')
             draw(ax := fig.add_subplot())
-            for line in ax.lines:
+            for line in (*ax.lines, *ax.texts):
                 if line.get_color()=='0.4': line.set_color(t['ruler'])
             fig.savefig(buf := io.BytesIO(), transparent=True)
         uris[name] = png(Image.open(buf).quantize(64, method=Image.Quantize.FASTOCTREE))
@@ -234,7 +237,30 @@ def film_html(
         out.append(f'<figure class="film" style="--n:{len(ts)}"><figcaption>{escape(p)}</figcaption>{frames}</figure>')
     return ''.join(out)
 
-# %% ../nbs/65_report.ipynb #9112c8bd
+# %% ../nbs/65_report.ipynb #66e74a63
+def heard_words(
+    pipe:T2IPipeline, # Its network must have cross-attention
+    prompt:str, # What is drawn
+    seed:int=0, # Of the noise
+    t:float=.8, # The step nearest to this time is looked at
+)->tuple: # The picture `(3,h,w)` in [-1,1], the words, and their maps `(n,h,w)`, which sum to 1 at every place
+    "Draw a prompt and see where each of its words was listened to"
+    film = []
+    x = pipe.draw([(prompt,0)], seed, callback=lambda i,t,xt,x0: film.append((float(t), xt)))
+    at,xt = min(film, key=lambda f: abs(f[0]-t))
+    maps = attention_maps(pipe.model, xt, torch.full((1,), at, device=xt.device), [prompt], pipe.size)[0].cpu()
+    return x[0], split_words(prompt)[:len(maps)], maps
+
+def heard_html(
+    image:Tensor, words, maps:Tensor, # From `heard_words`
+)->str: # HTML
+    "A picture, and beside it a map for each word; bright is much, on one scale"
+    bright = mpl.colormaps['cividis']((maps/maps.max()).numpy())[...,:3]              # (n,h,w,3)
+    maps = torch.from_numpy(bright).permute(0,3,1,2).float()*2-1
+    boxes = ''.join(f'<div>{picture(m, f"attention to {w}")}<span>{escape(w)}</span></div>' for m,w in zip([image,*maps], ['',*words]))
+    return f'<figure class="heard">{boxes}</figure>'
+
+# %% ../nbs/65_report.ipynb #c12ed3ae
 _MISLED = dict(shuffled="another picture's caption", null='no caption', relation='one relation turned round', colour='one colour changed', count='one number changed')
 
 def meter_table(
@@ -249,14 +275,14 @@ def meter_table(
     rows = [[_MISLED[k], f'{v:.4f}', cost(k)] for k,v in losses.items()]
     return table([['the true caption', f'{m["true"]:.4f}', ''], *rows], ['told', 'loss', 'cost of the mistake'])
 
-# %% ../nbs/65_report.ipynb #a7b7404d
+# %% ../nbs/65_report.ipynb #40af02c0
 def settings_table(
     config:dict, # A run's settings
 )->str: # HTML
     "Every setting with its meaning"
     about = docments(Recipe)
     show = lambda v: '-' if v is None else ' '.join(map(str, v)) if isinstance(v, (list,tuple)) else str(v)
-    return table([[f'<code>{escape(k)}</code>', escape(show(v)), escape(about.get(k) or '')] for k,v in config.items()], ['setting', 'value', 'meaning'])
+    return table([[f'<code>{escape(k)}</code>', escape(show(v)), escape(about.get(k) or '').replace('`', '')] for k,v in config.items()], ['setting', 'value', 'meaning'])
 
 def facts(
     metrics:dict, # metrics.json
@@ -276,7 +302,7 @@ def duration(
     "For people"
     return f'{s:.0f} s' if s<120 else f'{s/60:.0f} min' if s<7200 else f'{s/3600:.1f} h'
 
-# %% ../nbs/65_report.ipynb #26deacd9
+# %% ../nbs/65_report.ipynb #c09725c1
 def read_run(
     out, # A run's folder
 )->SimpleNamespace: # out, config, log, metrics, grids, prompts, pipe; empty or None when missing
@@ -310,7 +336,7 @@ def tiles(
     if t.get('images'): out.append((f'{t["images"]:,}', 'pictures seen', f'in {duration(t["seconds"])}' if t.get('seconds') else ''))
     return '<div class="tiles">'+''.join(f'<div><b>{a}</b>{b}<small>{c}</small></div>' for a,b,c in out)+'</div>' if out else ''
 
-# %% ../nbs/65_report.ipynb #848bac5b
+# %% ../nbs/65_report.ipynb #9e2e3927
 def _gallery(run):
     "The model's pictures, drawn now"
     if not run.pipe: return ''
@@ -336,6 +362,10 @@ def _film(run):
     ps = _some_prompts(run)
     return film_html(film_strip(run.pipe, ps), ps) if run.pipe and ps else ''
 
+def _heard(run):
+    if not run.pipe or not any(getattr(m, 'cross', False) for m in run.pipe.model.modules() if isinstance(m, Attention)): return ''
+    return ''.join(heard_html(*heard_words(run.pipe, p)) for p in _some_prompts(run))
+
 def _accuracy(run):
     if not scored(run.metrics)[0]: return ''
     plot = themed(lambda ax: accuracy_plot(run.metrics, ax), 'accuracy by category and split', (4.8,4.6))
@@ -347,7 +377,7 @@ def _meter(run):
     plot = themed(lambda ax: plot_conditioning(m, ax), 'cost of wrong captions by noise level') if 'levels' in m else ''
     return f'<div class="plots">{plot}{meter_table(m)}</div>'
 
-# %% ../nbs/65_report.ipynb #3a3858a8
+# %% ../nbs/65_report.ipynb #1a3fd96a
 SECTIONS = (
     ('pictures', 'Prompts and pictures', "Drawn now, for prompts that nobody picked. Look at the crosses first: what kind of mistake is it?", _gallery),
     ('growth', 'Samples over training', 'The same prompts and the same noise after so many pictures: look for when colours arrive, then shapes, then places.',
@@ -356,13 +386,14 @@ SECTIONS = (
      lambda run: f'<div class="plots">{loss_plots(run.log, loss_lines(run.config))}</div>' if run.log is not None else ''),
     ('accuracy', 'Accuracy', 'Share of pictures in which <i>everything</i> is as asked, with 95 % intervals: look at the gap between what was seen and what never was.', _accuracy),
     ('film', 'Denoising, step by step', 'Above, the picture in the noise at time <i>t</i>; below, what the network believes it will become: look for the step at which it makes up its mind.', _film),
+    ('heard', 'Which word was heard where', 'Cross-attention half-way through the drawing, bright where a word counts: the words of one thing should light up in one place.', _heard),
     ('meter', 'Does it listen?', 'What a wrong caption costs, on the same pictures and noise: every cost should be above 0, and most of all at high noise.', _meter),
     ('facts', 'Time and versions', 'Look here before you compare two runs.', lambda run: facts(run.metrics, run.pipe)),
     ('settings', 'Settings', 'All that decides the run; <code>config.json</code> in its folder can be trained again.',
      lambda run: f'<details><summary>Show all</summary>{settings_table(run.config)}</details>'),
 )
 
-# %% ../nbs/65_report.ipynb #5307cd38
+# %% ../nbs/65_report.ipynb #194d8f06
 CSS = '''
 :root{color-scheme:light dark;--bg:#fafaf7;--card:#fff;--fg:#1d2125;--dim:#5a646d;--line:#dfe2dd;--link:#0072b2;--good:#00795a;--bad:#c04a00}
 @media(prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1d2226;--fg:#e3e6e8;--dim:#9aa5ae;--line:#333b42;--link:#6cb8ea;--good:#4fc79f;--bad:#ff9a5c}}
@@ -384,14 +415,16 @@ img{max-width:100%;display:block}.px{image-rendering:pixelated;width:100%;height
 .growth{display:grid;grid-template-columns:max-content minmax(0,640px);gap:.3rem .7rem;align-items:center;font-size:.85rem;text-align:right;font-variant-numeric:tabular-nums}
 .prompts{color:var(--dim);font-size:.88rem;columns:20rem;margin:.8rem 0 0;padding-left:1.4rem}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:1.5rem;align-items:center}
+.heard{display:grid;grid-template-columns:repeat(auto-fill,minmax(64px,1fr));gap:4px;margin:0 0 1.4rem;max-width:1000px;text-align:center}.heard span{font-size:.74rem;color:var(--dim)}
 .film{display:grid;grid-template-columns:repeat(var(--n),1fr);gap:3px;margin:0 0 1.4rem;max-width:760px;text-align:center}
 .film span{font-size:.68rem}.film figcaption{grid-column:1/-1;text-align:left;color:var(--fg);font-size:.92rem}
 .scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.32rem .9rem .32rem 0;border-bottom:1px solid var(--line);vertical-align:top}th{font-weight:600;color:var(--dim)}
-td small{display:block}summary{cursor:pointer;color:var(--link)}code{font-size:.9em}footer{margin-top:3rem;color:var(--dim);font-size:.85rem}
+td small{display:block}@media(max-width:480px){th,td{padding-right:.6rem;font-size:.84rem}}
+summary{cursor:pointer;color:var(--link)}code{font-size:.9em}footer{margin-top:3rem;color:var(--dim);font-size:.85rem}
 '''
 
-# %% ../nbs/65_report.ipynb #b76698b7
+# %% ../nbs/65_report.ipynb #1bebf09d
 def page_html(
     run:SimpleNamespace, # From `read_run`
 )->str: # The whole page

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PREDICTIONS', 'WEIGHTS', 'TIMES', 'LevelLoss', 'noisify', 'check_prediction', 'target', 'to_x0_eps', 'rulers',
            'mse_per_sample', 'diffusion_loss', 'x0_factor', 'uniform_weight', 'eps_weight', 'min_snr_weight',
-           'get_weight', 'uniform_times', 'stratified_times', 'logit_normal_times', 'get_times', 'loss_by_level',
-           'plot_levels']
+           'flow_weight', 'get_weight', 'uniform_times', 'stratified_times', 'logit_normal_times', 'get_times',
+           'loss_by_level', 'plot_levels']
 
 # %% ../../nbs/21_diffusion.objectives.ipynb #b39d2728
 import math
@@ -137,11 +137,19 @@ def min_snr_weight(
     "The error on `x0`, weighted with the SNR but at most `gamma` (Hang et al. 2023, arXiv 2303.09556, sec. 3)"
     return logsnr.clamp(-30, math.log(gamma)).exp()*x0_factor(logsnr, prediction)
 
-WEIGHTS = {'uniform':uniform_weight, 'eps':eps_weight, 'min-snr':min_snr_weight}
+def flow_weight(
+    logsnr:Tensor, # `(b,)`
+    prediction:str, # One of `PREDICTIONS`
+    most:float=400., # The error on `x0` counts at most so many times; 400 is reached at t=.05
+)->Tensor: # `(b,)`
+    "The loss on `flow`, whatever is predicted (Li & He 2025, arXiv 2511.13720)"
+    return (1/x0_factor(logsnr, 'flow')).clamp(max=most)*x0_factor(logsnr, prediction)
+
+WEIGHTS = {'uniform':uniform_weight, 'eps':eps_weight, 'min-snr':min_snr_weight, 'flow':flow_weight}
 
 def get_weight(
     name:str, # One of the keys of `WEIGHTS`
-    **kwargs, # `gamma` for 'min-snr'
+    **kwargs, # `gamma` for 'min-snr', `most` for 'flow'
 ): # A function `(logsnr (b,), prediction)->(b,)`
     "Look a loss weight up; raises `UserError` for an unknown name"
     if name not in WEIGHTS: raise UserError(f'No loss weight {name!r}: choose one of {", ".join(WEIGHTS)}.')

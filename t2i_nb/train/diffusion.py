@@ -7,7 +7,7 @@ __all__ = ['synth_dls', 'PixelMLP', 'synth_model', 'TrainCB', 'find_cb', 'CountC
            'DiffusionLearner', 'FusedAdamW', 'as_laid', 'adamw', 'euler_sample_fn', 'diffusion_learner',
            'synth_learner']
 
-# %% ../../nbs/55_train.diffusion.ipynb #fe06f452
+# %% ../../nbs/55_train.diffusion.ipynb #9dfbd18c
 import contextlib, random, tempfile
 from pathlib import Path
 

@@ -189,7 +189,7 @@ def unswapped(self:EMACB):
     finally:
         if swap: self.swap()
 
-# %% ../../nbs/56_train.optimise.ipynb #af353e25
+# %% ../../nbs/56_train.optimise.ipynb #10643ae3
 @patch
 def before_validate(self:EMACB):
     if self.updates>0 and not self.on and not self.finding_lr: self.swap()
@@ -203,7 +203,7 @@ EMACB.after_validate = EMACB.after_fit = EMACB.release
 def state_dict(self:EMACB): return {'updates':self.updates, 'shadow':self.shadow}
 
 @patch
-def load_state_dict(self:EMACB, sd): self.updates,self.shadow,self.on = sd['updates'],sd['shadow'],False
+def load_state_dict(self:EMACB, sd): self.updates,self.shadow,self.on = sd['updates'],{n:s.clone() for n,s in sd['shadow'].items()},False
 
 # %% ../../nbs/56_train.optimise.ipynb #82f8c037
 DTYPES = {'fp32':torch.float32, 'bf16':torch.bfloat16, 'fp16':torch.float16}

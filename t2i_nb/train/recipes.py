@@ -43,17 +43,17 @@ class Recipe:
     text_depth:int = 2 # Layers of the text encoder
     # diffusion
     schedule:str = 'flow' # linear, cosine, quadratic, sigmoid or flow
-    prediction:str = 'flow' # eps, x0, v or flow
+    prediction:str = 'x0' # eps, x0, v or flow
     times:str = 'logit-normal' # How training draws noise levels
     times_mean:float = 1. # Of the logit-normal: above 0 leans to noise, where layout is decided
-    weight:str = 'uniform' # Loss weight
+    weight:str = 'flow' # Loss weight: uniform, eps, min-snr or flow
     p_drop:float = .1 # Captions dropped, for guidance
     # training
-    batch:int = 32 # Pictures a batch
+    batch:int = 16 # Pictures a batch
     accumulate:int = 1 # Batches an optimizer step
     lr:float = 1.5e-3 # Learning rate at its highest
     lr_kind:str = 'linear' # How it falls: constant, linear or cosine
-    warmup:int = 6400 # Pictures over which it rises
+    warmup:int = 3200 # Pictures over which it rises
     cooldown:float = .5 # The last share of training over which it falls
     ema:float = .995 # Decay of the averaged weights
     clip:float = 1. # Largest gradient norm
@@ -69,7 +69,7 @@ class Recipe:
 # %% ../../nbs/60_train.recipes.ipynb #cb1a88e2
 PRESETS = {r.name:r for r in (
     Recipe('demo', level=2, minutes=10.),
-    Recipe('shapes32', level=3, images=112_000),
+    Recipe('shapes32', level=3, images=344_064, ema=.998),
     Recipe('shapes-tiny', level=1, images=32_768, channels=(16,32), d_text=32, text_depth=1, checkpoint_every=4096, sample_every=8192),
     Recipe('digits', data='digits', size=16, minutes=4., channels=(32,64), d_text=32, text_depth=1, times_mean=0., warmup=3200),
     Recipe('folder', data='', size=64, minutes=30., channels=(32,64,128), attn=(1,2)),
