@@ -18,7 +18,7 @@ def model(tmp_path_factory):
     "A model that draws noise of many colours, but always the same"
     folder, r = tmp_path_factory.mktemp('model')/'m', get_recipe('shapes-tiny')
     net = recipe_model(r, ['a small red circle above a large blue square', 'two green stars'])
-    with torch.no_grad(): net.unet.outp.weight.normal_(std=.2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(): net.net.outp.weight.normal_(std=.2, generator=torch.Generator().manual_seed(0))
     T2IPipeline(net.eval(), r.size, steps=3).save_pretrained(folder)
     return folder
 
@@ -78,9 +78,9 @@ def damaged(model, to, what):
         (to/'model.safetensors').write_bytes(data[:len(data)//2])
     elif what == 'no weights': (to/'model.safetensors').unlink()
     elif what == 'half config': (to/'config.json').write_text((to/'config.json').read_text()[:40])
-    elif what == 'unknown key': config['model']['unet']['chanels'] = [8]
+    elif what == 'unknown key': config['model']['net']['chanels'] = [8]
     elif what == 'wrong type': config['diffusion']['size'] = 'big'
-    elif what == 'other architecture': config['model']['unet']['channels'] = [16, 64]
+    elif what == 'other architecture': config['model']['net']['channels'] = [16, 64]
     if what in ('unknown key', 'wrong type', 'other architecture'): save_json(config, to/'config.json')
 
 

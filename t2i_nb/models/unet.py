@@ -47,7 +47,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         _check_unet(channels, blocks, attn, patch, nh, in_channels)
-        self.args = dict(channels=list(channels), blocks=blocks, attn=list(attn), patch=patch, nh=nh, pooled=pooled, in_channels=in_channels)
+        self.args = dict(kind='unet', channels=list(channels), blocks=blocks, attn=list(attn), patch=patch, nh=nh, pooled=pooled, in_channels=in_channels)
         self.patch,ne = patch,4*channels[0]
         self.nt = channels[0]*2
         self.time = nn.Sequential(nn.Linear(self.nt, ne), nn.SiLU(), nn.Linear(ne, ne))
