@@ -140,7 +140,7 @@ class WordsEncoder(nn.Module):
         if min(d, nh, max_len)<1 or depth<0 or d%nh: raise UserError(f'd={d} must be divisible by nh={nh}, depth={depth} and max_len={max_len} above 0')
         self.vocab,self.d,self.depth,self.nh,self.max_len = list(vocab),d,depth,nh,max_len
         self.ids = {w:i+2 for i,w in enumerate(self.vocab)}     # 0 pads, 1 is a word never seen
-        self.words = nn.Embedding(len(vocab)+2, d)
+        self.words,self.near = nn.Embedding(len(vocab)+2, d),nn.Conv1d(d, d, 5, padding=2)
         self.layers = nn.ModuleList([_Layer(d, nh) for _ in range(depth)])
         self.norm = nn.LayerNorm(d)
         self.null_token,self.null_pooled = nn.Parameter(torch.randn(d)),nn.Parameter(torch.randn(d))
@@ -156,7 +156,8 @@ def forward(self:WordsEncoder,
     "Read captions. An empty one has no words: it gets the null condition"
     ids = words_to_ids(captions, self.ids, self.max_len).to(self.null_token.device)
     mask = ids>0
-    x,bias = self.words(ids),order_bias(ids.shape[1], self.nh).to(mask.device) # (b,n,d), (nh,n,n)
+    x,bias = self.words(ids)*mask[...,None],order_bias(ids.shape[1], self.nh).to(mask.device) # (b,n,d), (nh,n,n)
+    x = x + self.near(x.transpose(1,2)).transpose(1,2)                      # two words to either side
     for layer in self.layers: x = layer(x, mask, bias)
     x = self.norm(x)*mask[...,None]
     pooled = x.sum(1)/mask.sum(1, keepdim=True).clamp(min=1)                # (b,d)
