@@ -38,6 +38,7 @@ class Recipe:
     width:int = 96 # Of the transformer
     depth:int = 6 # Blocks of the transformer
     heads:int = 6 # Attention heads
+    smooth:int = 32 # Channels of the convolutions behind the transformer; 0 for none
     channels:tuple = (32,64) # Of each level of the U-Net
     blocks:int = 1 # Residual blocks a level
     attn:tuple = (1,) # Levels that attend
@@ -136,7 +137,7 @@ def recipe_model(
 )->T2IModel: # Fresh weights, the same for the same seed
     "The model of a recipe"
     text = dict(kind='words', vocab=build_vocab(captions), d=r.d_text, depth=r.text_depth)
-    if r.net=='dit': net = dict(kind='dit', d=r.width, depth=r.depth, nh=r.heads, patch=r.patch, pooled=r.pooled)
+    if r.net=='dit': net = dict(kind='dit', d=r.width, depth=r.depth, nh=r.heads, smooth=r.smooth, patch=r.patch, pooled=r.pooled)
     else: net = dict(kind=r.net, nh=r.heads, **{k:getattr(r, k) for k in ('channels','blocks','attn','patch','pooled')})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(r.seed)
