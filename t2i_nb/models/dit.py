@@ -7,6 +7,7 @@ __all__ = ['DiTBlock', 'Smooth', 'DiT']
 
 # %% ../../nbs/32_models.dit.ipynb #1503f88f
 import torch, torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..core import UserError
@@ -40,7 +41,7 @@ class DiTBlock(nn.Module):
         z = z + self.cross_attn(self.n2(z), self.nc(tokens), mask)
         return z + (1+g3)*self.ff(self.n3(z)*(1+a3)+b3)
 
-# %% ../../nbs/32_models.dit.ipynb #f2df71f5
+# %% ../../nbs/32_models.dit.ipynb #147281a5
 class Smooth(nn.Module):
     "From places to pixels, by way of places of half the side and two residual blocks, so that patches fit each other"
     def __init__(self,
@@ -62,6 +63,7 @@ class Smooth(nn.Module):
         for block in self.blocks: x = block(x, e)
         return F.pixel_shuffle(self.outp(F.silu(self.norm(x))), self.patch//2)
 
+# %% ../../nbs/32_models.dit.ipynb #c7330ee3
 def _check_dit(d, depth, patch, nh, mult, smooth, in_channels):
     "Refuse, as a UserError, what no transformer can be built from"
     if min(d, depth, patch, nh, mult, in_channels)<1: raise UserError('dit: d, depth, patch, nh, mult and in_channels must be 1 or more')
@@ -93,20 +95,23 @@ class DiT(nn.Module):
         self.norm = nn.LayerNorm(d)
         self.outp = Smooth(d, smooth, patch, in_channels) if smooth else zero_init(nn.Linear(d, npix))
     def config(self)->dict: return self.args
-    def forward(self,
-        xt:Tensor, # Noised pictures `(b,c,h,w)`; h and w divisible by `patch`
-        t:Tensor, # Times in [0,1] `(b,)`
-        cond:TextCond, # b rows
-    )->Tensor: # The prediction `(b,c,h,w)`
-        "Pictures whose size does not fit are a UserError"
-        c,h,w = xt.shape[1:]
-        if h%self.patch or w%self.patch: raise UserError(f'pictures of {h}x{w} do not fit this network: sides must be multiples of {self.patch}')
-        if c!=self.args['in_channels']: raise UserError(f"pictures of {c} channels do not fit this network, which takes {self.args['in_channels']}")
-        h,w = h//self.patch,w//self.patch
-        e = self.time(time_embedding(t, 96))                                    # (b,d)
-        e = F.silu(e if self.text is None else e+self.text(cond.pooled))
-        z = self.inp(F.pixel_unshuffle(xt, self.patch).flatten(2).transpose(1,2)) + grid_embedding(h, w, self.d).to(xt)/2
-        for block in self.blocks: z = block(z, e, cond.tokens, cond.mask)       # (b,h*w,d)
-        z = self.norm(z)
-        if self.args['smooth']: return self.outp(z, e, h, w)
-        return F.pixel_shuffle(self.outp(z).transpose(1,2).unflatten(2, (h,w)), self.patch)
+
+# %% ../../nbs/32_models.dit.ipynb #f5c9b80c
+@patch
+def forward(self:DiT,
+    xt:Tensor, # Noised pictures `(b,c,h,w)`; h and w divisible by `patch`
+    t:Tensor, # Times in [0,1] `(b,)`
+    cond:TextCond, # b rows
+)->Tensor: # The prediction `(b,c,h,w)`
+    "Pictures whose size does not fit are a UserError"
+    c,h,w = xt.shape[1:]
+    if h%self.patch or w%self.patch: raise UserError(f'pictures of {h}x{w} do not fit this network: sides must be multiples of {self.patch}')
+    if c!=self.args['in_channels']: raise UserError(f"pictures of {c} channels do not fit this network, which takes {self.args['in_channels']}")
+    h,w = h//self.patch,w//self.patch
+    e = self.time(time_embedding(t, 96))                                    # (b,d)
+    e = F.silu(e if self.text is None else e+self.text(cond.pooled))
+    z = self.inp(F.pixel_unshuffle(xt, self.patch).flatten(2).transpose(1,2)) + grid_embedding(h, w, self.d).to(xt)/2
+    for block in self.blocks: z = block(z, e, cond.tokens, cond.mask)       # (b,h*w,d)
+    z = self.norm(z)
+    if self.args['smooth']: return self.outp(z, e, h, w)
+    return F.pixel_shuffle(self.outp(z).transpose(1,2).unflatten(2, (h,w)), self.patch)

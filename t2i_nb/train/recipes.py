@@ -33,7 +33,6 @@ class Recipe:
     images:int|None = None # Pictures to train on; None: as many as fit in `minutes`
     minutes:float|None = None # Time to train, turned into `images` by a probe
     seed:int = 0 # Of weights, order, noise
-    # the network
     net:str = 'dit' # dit (a transformer) or unet
     width:int = 96 # Of the transformer
     depth:int = 6 # Blocks of the transformer
@@ -46,14 +45,12 @@ class Recipe:
     pooled:bool = True # Pooled text beside the time?
     d_text:int = 96 # Width of a word's vector
     text_depth:int = 2 # Layers of the text encoder
-    # diffusion
     schedule:str = 'flow' # linear, cosine, quadratic, sigmoid or flow
     prediction:str = 'x0' # eps, x0, v or flow
     times:str = 'logit-normal' # How training draws noise levels
     times_mean:float = 1. # Of the logit-normal: above 0 leans to noise, where layout is decided
     weight:str = 'flow' # Loss weight: uniform, eps, min-snr or flow
     p_drop:float = .1 # Captions dropped, for guidance
-    # training
     batch:int = 16 # Pictures a batch
     accumulate:int = 1 # Batches an optimizer step
     lr:float = 1.5e-3 # Learning rate at its highest
@@ -63,10 +60,8 @@ class Recipe:
     ema:float = .995 # Decay of the averaged weights
     clip:float = 1. # Largest gradient norm
     precision:str = 'fp32' # fp32, bf16 or fp16
-    # what is written on the way
     checkpoint_every:int = 16384 # Pictures between checkpoints
     sample_every:int = 16384 # Pictures between sample grids
-    # sampling
     sampler:str = 'ddim' # ddpm, ddim or euler
     steps:int = 20 # Evaluations of the network
     guidance:float = 2. # 1 is none
