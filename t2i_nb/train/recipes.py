@@ -69,8 +69,9 @@ class Recipe:
 # %% ../../nbs/60_train.recipes.ipynb #cb1a88e2
 UNET = dict(net='unet', patch=2, heads=4)
 PRESETS = {r.name:r for r in (
-    Recipe('demo', level=2, minutes=10.),
-    Recipe('shapes32', level=3, images=245_760, ema=.998),
+    Recipe('demo', level=2, minutes=10., **UNET),
+    Recipe('shapes32', level=3, images=344_064, ema=.998, **UNET | dict(channels=(48,96))),
+    Recipe('shapes32-dit', level=3, images=245_760, ema=.998),
     Recipe('shapes-tiny', level=1, images=32_768, **UNET | dict(channels=(16,32)), d_text=32, text_depth=1, checkpoint_every=4096, sample_every=8192),
     Recipe('digits', data='digits', size=16, minutes=4., **UNET, d_text=32, text_depth=1, times_mean=0.),
     Recipe('folder', data='', size=64, minutes=30., **UNET | dict(channels=(32,64,128), attn=(1,2))),
