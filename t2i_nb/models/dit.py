@@ -6,7 +6,7 @@
 __all__ = ['DiTBlock', 'Smooth', 'DiT']
 
 # %% ../../nbs/32_models.dit.ipynb #1503f88f
-import torch, torch.nn.functional as F
+import torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn, Tensor
 
