@@ -7,7 +7,7 @@ __all__ = ['load_recipe', 'run_folder', 'next_free', 'probe_speed', 'settle', 'p
            'model_card', 'score_shapes', 'draw_all', 'meter', 'evaluate', 'versions', 'metrics_table']
 
 # %% ../nbs/66_run.ipynb #790a37c5
-import platform, time
+import json, platform, time
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -61,15 +61,17 @@ def next_free(
 # %% ../nbs/66_run.ipynb #007bd6f6
 def probe_speed(
     r:Recipe, # Without `images`
-    batches:int=12, # Batches to time, after three to warm up
+    batches:int=24, # Batches to time
     device=None,
 )->float: # Pictures a second
     "Train a throw-away copy for a few batches"
     learn = recipe_learner(replace(r, images=r.batch*1000, minutes=None), device=device)
-    learn.fit_images(3*r.batch)
-    t = time.perf_counter()
-    learn.fit_images((3+batches)*r.batch)
-    return batches*r.batch/(time.perf_counter()-t)
+    took = []
+    for n in (4, 4, 4+batches):                                             # to warm up; a short fit; a long one
+        t = time.perf_counter()
+        learn.fit_images(learn.images_seen+n*r.batch)
+        took.append(time.perf_counter()-t)
+    return batches*r.batch/max(took[2]-took[1], 1e-3)                       # what every fit costs besides cancels
 
 def settle(
     r:Recipe, # With `minutes` or `images`
@@ -137,10 +139,11 @@ def finish(
 
 def model_card(r:Recipe, about:dict)->str:
     "The README.md of a model"
-    how = ' '.join(f'--set {k}={v}' for k,v in asdict(r).items() if r.name in PRESETS and k not in ('images','minutes')
-                   and v!=getattr(check_recipe(replace(PRESETS[r.name], data=r.data)), k) and k!='data')
+    base = asdict(check_recipe(replace(PRESETS[r.name], data=r.data))) if r.name in PRESETS else asdict(r)
+    how = ''.join(f" --set '{k}={json.dumps(v)}'" for k,v in asdict(r).items() if k not in ('images','minutes') and v!=base[k])
+    if r.name in PRESETS and r.data!=PRESETS[r.name].data: how = f" --data '{r.data}'{how}"
     return (f"# {r.name}\n\nA text-to-image model of [t2i_nb](https://github.com/t2i-nb/t2i_nb): {r.size} px, data `{r.data}`"
-            f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {r.name} --images {r.images} {how}\n```\n\n"
+            f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {r.name} --images {r.images}{how}\n```\n\n"
             f"{about['images']:,} pictures in {about['seconds']:,.0f} s ({about['images_per_second']:,.0f} a second).\n")
 
 # %% ../nbs/66_run.ipynb #4a568f63
