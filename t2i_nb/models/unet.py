@@ -11,7 +11,7 @@ from fastcore.basics import patch
 from torch import nn, Tensor
 
 from ..core import UserError
-from .layers import ResBlock, TextBlock, time_embedding, zero_init
+from .layers import ResBlock, TextBlock, check_picture, time_embedding, zero_init
 
 # %% ../../nbs/31_models.unet.ipynb #3fbcf069
 class _Stage(nn.Module):
@@ -86,7 +86,7 @@ def forward(self:UNet,
     cond, # A `TextCond` of b rows
 )->Tensor: # The prediction `(b,c,h,w)`
     "One pass through the U. Pictures whose size does not fit are a UserError"
-    self._check(xt)
+    check_picture(xt, self.patch*2**(len(self.downs)-1), self.args['in_channels'])
     e = self.time(time_embedding(t, self.nt))                               # (b,ne)
     if self.text is not None: e = e+self.text(cond.pooled)
     e = F.silu(e)
@@ -102,11 +102,3 @@ def forward(self:UNet,
             if isinstance(m, _Stage): x = m(torch.cat([x, skips.pop()], 1), e, cond)
             else: x = m(F.interpolate(x, scale_factor=2, mode='nearest'))
     return F.pixel_shuffle(self.outp(F.silu(self.norm(x))), self.patch)
-
-@patch
-def _check(self:UNet, xt):
-    "Refuse pictures of a size that the levels cannot halve"
-    c,h,w = xt.shape[1:]
-    k = self.patch*2**(len(self.downs)-1)
-    if h%k or w%k: raise UserError(f'pictures of {h}x{w} do not fit this network: sides must be multiples of {k} (patch {self.patch}, {len(self.downs)} levels)')
-    if c!=self.args['in_channels']: raise UserError(f"pictures of {c} channels do not fit this network, which takes {self.args['in_channels']}")

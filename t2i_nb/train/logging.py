@@ -51,9 +51,10 @@ class ProgressCB(LogCB):
         kind:str|None=None, # bar, lines or off; None: a bar on a terminal or in a notebook, lines elsewhere
         every:float=5., # Per cent between two lines
         out=None, # Where to; None: standard error
+        label:str='', # What is under way, where a job has several parts
     ):
         if kind not in (None,'bar','lines','off'): raise UserError(f"no progress '{kind}': choose from bar, lines, off")
-        self.kind,self.every,self.out = kind,every,out
+        self.kind,self.every,self.out,self.label = kind,every,out,label and label+': '
     def start(self):
         self.file = self.out or sys.stderr
         self.style = self.kind or ('bar' if self.file.isatty() or (IN_NOTEBOOK and not self.out) else 'lines')
@@ -72,7 +73,7 @@ def status(self:ProgressCB)->str:
     n,secs = self.images_seen,time.perf_counter()-self.t0
     rate = (n-self.n0)/max(secs, 1e-9)
     left = tqdm.format_interval(max(0, self.goal-n)/max(rate, 1e-9))
-    return f'{n:,}/{self.goal:,} images, loss {self.avg.item():.4f}, {rate:,.0f} images/s, {left} left'
+    return f'{self.label}{n:,}/{self.goal:,} images, loss {self.avg.item():.4f}, {rate:,.0f} images/s, {left} left'
 
 @patch
 def show(self:ProgressCB):
