@@ -72,6 +72,23 @@ def test_kill_and_resume_is_bit_for_bit(whole, tmp_path):
     assert scores[0] == scores[1]
 
 
+def test_kill_and_resume_with_everything_on(tmp_path):
+    "A transformer under Muon whose encoder reads first: killed, its reading is not done twice"
+    small = [a for k, v in dict(width=16, depth=1, heads=2, refine=8, refine_blocks=1, d_text=16, read=128, batch=16, checkpoint_every=64, sample_every=256,
+                                steps=3, warmup=64).items() for a in ('--set', f'{k}={v}')]
+    args = ['train', 'demo', '--images', 256, *small, '--device', 'cpu', '--n', 12]
+    p = start(tmp_path, *args, '--out', 'whole')
+    _, err = p.communicate(timeout=600)
+    assert p.returncode == 0 and 'reading: ' in err, err
+    p = start(tmp_path, *args, '--out', 'run')
+    wait_for(lambda: list((tmp_path/'run'/'checkpoints').glob('[0-9]*')), p)
+    os.kill(p.pid, signal.SIGKILL); p.communicate()
+    p = start(tmp_path, 'train', '--resume', '--out', 'run', '--device', 'cpu', '--n', 12)
+    _, err = p.communicate(timeout=600)
+    assert p.returncode == 0 and 'reading: ' not in err, err
+    assert same(weights(tmp_path/'whole'), weights(tmp_path/'run'))
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     p = start(tmp_path, 'train', 'shapes-tiny', '--images', 100_000, '--out', 'run', *TINY)
     wait_for(lambda: list((tmp_path/'run'/'checkpoints').glob('[0-9]*')), p)

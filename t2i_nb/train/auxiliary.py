@@ -6,6 +6,7 @@
 __all__ = ['reading_learner', 'read', 'SketchCB']
 
 # %% ../../nbs/61_train.auxiliary.ipynb #dfe56491
+import torch
 from torch import nn
 
 from ..data.loaders import get_dls
@@ -21,7 +22,7 @@ def reading_learner(
     encoder:nn.Module, # Is trained in place
     train_ds, valid_ds, # Captioned pictures, small ones: 8x8 will do
     images:int, # Captions to read
-    bs:int=64, # Captions a batch
+    bs:int=64, # Captions a batch, or all there are if they are fewer
     lr:float=3e-3, # Learning rate at its highest
     p_drop:float=.1, # Captions dropped, for the null condition
     seed:int=0, # Of weights, order, dropped captions
@@ -29,7 +30,10 @@ def reading_learner(
     cbs=(), # More callbacks
 )->DiffusionLearner: # `read` runs it
     "A learner that teaches an encoder by the mean pictures of captions"
-    model = T2IModel(encoder, MeanPicture(encoder.d, in_channels=train_ds[0][0].shape[0]))
+    bs = min(bs, len(train_ds))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = T2IModel(encoder, MeanPicture(encoder.d, in_channels=train_ds[0][0].shape[0]))
     own = [ClipCB(), GuardCB(), EMACB(.99), LRScheduleCB('linear', warmup=32*bs, total=images)]
     return diffusion_learner(get_dls(train_ds, valid_ds, bs=bs, seed=seed, device=device), model, prediction='x0', times='uniform', weight='uniform',
                              p_drop=p_drop, seed=seed, lr=lr, opt_func=muon, splitter=matrices_apart, cbs=[*own, *cbs])

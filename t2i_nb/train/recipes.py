@@ -172,7 +172,7 @@ def recipe_reader(
     device=None, # The best there is by default
 ): # A `DiffusionLearner`, for `read(learn, r.read)`
     "A learner that teaches the recipe's encoder to read, on its pictures at 8x8"
-    return reading_learner(encoder, *recipe_data(replace(r, size=8)), r.read, p_drop=r.p_drop, seed=r.seed, device=device, cbs=cbs)
+    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), r.read, p_drop=r.p_drop, seed=r.seed, device=device, cbs=cbs)
 
 def learner_pipeline(
     learn, # A `DiffusionLearner`
