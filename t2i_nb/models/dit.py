@@ -65,6 +65,7 @@ class Sketch(nn.Module):
     )->Tensor: # `(b,c,h*patch,w*patch)`
         return to_picture(self.outp(z), h, w, self.patch)
 
+# %% ../../nbs/32_models.dit.ipynb #b1c2d3e4
 class Refine(nn.Module):
     "Places and noised pixels become the picture, by way of places of half the side and residual blocks"
     def __init__(self,

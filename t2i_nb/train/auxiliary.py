@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..data.loaders import get_dls
-from ..diffusion.objectives import diffusion_loss, get_times
+from ..diffusion.objectives import diffusion_loss
 from ..models.mean import MeanPicture
 from ..models.t2i import T2IModel
 from .diffusion import DiffusionLearner, TrainCB, diffusion_learner

@@ -19,7 +19,7 @@ from ..text.encoders import build_vocab
 from ..diffusion.objectives import get_times
 from ..models.t2i import T2IModel, make_model
 from ..pipeline import T2IPipeline
-from .auxiliary import SketchCB, read, reading_learner
+from .auxiliary import SketchCB, reading_learner
 from .diffusion import adamw, diffusion_learner
 from .muon import matrices_apart, muon
 from .optimise import AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB
