@@ -140,17 +140,23 @@ def finish(
     with learn.evaluating(): learner_pipeline(learn, r, about).save_pretrained(out/'model', model_card(r, about))
     metrics = evaluate(T2IPipeline.from_pretrained(out/'model', learn.dls.device), str(out), n=n_score)
     save_json(metrics, out/'metrics.json')
+    with atomic_path(out/'model'/'README.md') as tmp: tmp.write_text(model_card(r, about, metrics), encoding='utf-8')
     write_report(out)
     return metrics
 
-def model_card(r:Recipe, about:dict)->str:
+def model_card(
+    r:Recipe, # What it was trained by
+    about:dict, # Pictures, seconds
+    metrics:dict|None=None, # Its scores, once there are any
+)->str:
     "The README.md of a model"
     base = asdict(check_recipe(replace(PRESETS[r.name], data=r.data))) if r.name in PRESETS else asdict(r)
     how = ''.join(f" --set '{k}={json.dumps(v)}'" for k,v in asdict(r).items() if k not in ('images','minutes') and v!=base[k])
     if r.name in PRESETS and r.data!=PRESETS[r.name].data: how = f" --data '{r.data}'{how}"
     return (f"# {r.name}\n\nA text-to-image model of [t2i_nb](https://github.com/t2i-nb/t2i_nb): {r.size} px, data `{r.data}`"
             f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {r.name} --images {r.images}{how}\n```\n\n"
-            f"{about['images']:,} pictures in {about['seconds']:,.0f} s ({about['images_per_second']:,.0f} a second).\n")
+            f"{about['images']:,} pictures in {about['seconds']:,.0f} s ({about['images_per_second']:,.0f} a second).\n"
+            + (f"\n{metrics['n']} captions a split:\n\n```\n{metrics_table(metrics)}\n```\n" if metrics else ''))
 
 # %% ../nbs/66_run.ipynb #4a568f63
 def score_shapes(
@@ -224,5 +230,7 @@ def metrics_table(
     if 'digits' in m: lines.append(f"digits agree with their captions: {100*m['digits']['acc']:.1f} %, n={m['digits']['n']}")
     c,t = m['conditioning'],m['train']
     lines.append(f"loss with the true caption {c['true']:.4f}, with another's {c['shuffled']:.4f}, with none {c['null']:.4f}")
+    wrong = {k:c['high'][k] for k in c['swapped'] if c['high'][k]['ci']} if 'high' in c else {}
+    if wrong: lines.append(f"one wrong word at t >= {c['high']['t_min']} costs " + ', '.join(f"{k} {v['diff']:+.4f} [{v['ci'][0]:+.4f}, {v['ci'][1]:+.4f}]" for k,v in wrong.items()))
     if t.get('images'): lines.append(f"trained on {t['images']:,} pictures in {t['seconds']:,.0f} s, {t['images_per_second']:,.0f} a second")
     return '\n'.join(lines)
