@@ -70,7 +70,8 @@ def speed(
         t = time.perf_counter()
         learn.fit_images(learn.images_seen+n*bs)
         took.append(time.perf_counter()-t)
-    return batches*bs/max(took[2]-took[1], 1e-3)                            # what every fit costs besides cancels
+    extra = took[2]-took[1]                                                 # what every fit costs besides cancels
+    return batches*bs/extra if extra>took[2]/2 else (4+batches)*bs/took[2]  # unless the short one was held up
 
 def settle(
     r:Recipe, # With `minutes` or `images`
@@ -184,12 +185,12 @@ def meter(
     data:str, level:int, # Which pictures
     n:int=600, # How many
     seed:int=0, # Of pictures, noise and times
-)->dict: # true, shuffled, null, swapped, and gaps with intervals
+)->dict|None: # true, shuffled, null, swapped, and gaps with intervals; None where all captions are the same
     "The conditioning meter on pictures that were not trained on"
     kw = dict(level=level, n=n, seed=seed) if data=='shapes' else {}
-    ds = get_dataset(data, 'seen' if data=='shapes' else 'valid', size=pipe.size, **kw)
+    ds = get_dataset(data, 'seen' if data=='shapes' else 'test', size=pipe.size, **kw)
     x0,captions = ds.get_batch(range(min(n, len(ds))))
-    return conditioning_meter(pipe.model, x0, captions, pipe.schedule, pipe.prediction, seed=seed)
+    return None if len(set(captions))<2 else conditioning_meter(pipe.model, x0, captions, pipe.schedule, pipe.prediction, seed=seed)
 
 # %% ../nbs/66_run.ipynb #98abed63
 def evaluate(
@@ -229,8 +230,8 @@ def metrics_table(
         lines.append(f"{c.replace('_', ' '):20}" + ''.join(f'{cell(m[s][c]):>24}' for s in splits))
     if 'digits' in m: lines.append(f"digits agree with their captions: {100*m['digits']['acc']:.1f} %, n={m['digits']['n']}")
     c,t = m['conditioning'],m['train']
-    lines.append(f"loss with the true caption {c['true']:.4f}, with another's {c['shuffled']:.4f}, with none {c['null']:.4f}")
-    wrong = {k:c['high'][k] for k in c['swapped'] if c['high'][k]['ci']} if 'high' in c else {}
+    if c: lines.append(f"loss with the true caption {c['true']:.4f}, with another's {c['shuffled']:.4f}, with none {c['null']:.4f}")
+    wrong = {k:c['high'][k] for k in c['swapped'] if c['high'][k]['ci']} if c and 'high' in c else {}
     if wrong: lines.append(f"one wrong word at t >= {c['high']['t_min']} costs " + ', '.join(f"{k} {v['diff']:+.4f} [{v['ci'][0]:+.4f}, {v['ci'][1]:+.4f}]" for k,v in wrong.items()))
     if t.get('images'): lines.append(f"trained on {t['images']:,} pictures in {t['seconds']:,.0f} s, {t['images_per_second']:,.0f} a second")
     return '\n'.join(lines)

@@ -15,6 +15,7 @@ from torch import nn, Tensor
 from ..core import UserError, atomic_path, from_config, load_json, save_json
 from ..text.encoders import TextCond, make_encoder
 from .dit import DiT
+from .mean import MeanPicture
 from .unet import UNet
 
 # %% ../../nbs/34_models.t2i.ipynb #08de5ff7
@@ -41,7 +42,7 @@ class T2IModel(nn.Module):
     def config(self)->dict: return dict(encoder=self.encoder.config(), net=self.net.config())
 
 # %% ../../nbs/34_models.t2i.ipynb #b7478ec6
-NETS = dict(unet=UNet, dit=DiT)
+NETS = dict(unet=UNet, dit=DiT, mean=MeanPicture)
 
 def make_model(
     config:dict, # `encoder` and `net`, each with its `kind`, as `T2IModel.config` gives them

@@ -255,7 +255,7 @@ def after_fit(self:PrecisionCB): self.release()
 def before_batch(self:PrecisionCB):
     "On the first batch, look at what a layer really gives"
     if self.checked: return
-    layer = next((m for m in self.model.modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
+    layer = next((m for m in getattr(self.model, 'net', self.model).modules() if isinstance(m, (nn.Conv2d, nn.Linear))), None)
     seen = []
     self.hook = layer and layer.register_forward_hook(lambda m,i,o: seen.append(o.dtype))
     self.seen_dtypes = seen
@@ -266,8 +266,8 @@ def after_pred(self:PrecisionCB):
     if self.checked: return
     if self.hook: self.hook.remove()
     self.checked,want = True,DTYPES[self.kind]
-    if any(d!=want for d in self.seen_dtypes):
-        raise UserError(f"asked for {self.kind} but the network computes in {self.seen_dtypes[0]}: this device cannot do it")
+    if self.hook and {*self.seen_dtypes}!={want}:
+        raise UserError(f"asked for {self.kind} but the network computes in {self.seen_dtypes}: this device cannot do it")
 
 # %% ../../nbs/56_train.optimise.ipynb #a5b48aae
 @patch

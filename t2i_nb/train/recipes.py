@@ -16,13 +16,16 @@ from ..core import UserError, from_config, load_json
 from ..data.datasets import get_dataset
 from ..data.loaders import get_dls
 from ..text.encoders import build_vocab
-from ..diffusion.objectives import get_times
+from ..data.shapes import LEVELS
+from ..diffusion.objectives import check_prediction, get_times, get_weight
+from ..diffusion.samplers import get_sampler
+from ..diffusion.schedules import get_schedule
 from ..models.t2i import T2IModel, make_model
 from ..pipeline import T2IPipeline
 from .auxiliary import SketchCB, reading_learner
 from .diffusion import adamw, diffusion_learner
 from .muon import matrices_apart, muon
-from .optimise import AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB
+from .optimise import DTYPES, LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB
 
 # %% ../../nbs/63_train.recipes.ipynb #e6f805f1
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ def get_recipe(
         config = load_json(name)
         if not isinstance(config, dict): raise UserError(f"'{name}' must hold a table of settings")
         base = asdict(PRESETS[_preset(config.pop('preset'))]) if 'preset' in config else {}
+        if 'images' in config and 'minutes' not in config: base['minutes'] = None
+        if 'minutes' in config and 'images' not in config: base['images'] = None
         config = {**base, 'name':Path(name).stem, **config}
     else: raise UserError(f"no preset '{name}': choose from {', '.join(PRESETS)}, or name a .json file of settings")
     config |= {k:v for k,v in changes.items() if v is not None}
@@ -121,9 +126,16 @@ def check_recipe(
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
     if r.lr<=0: raise UserError(f"setting 'lr' must be above 0, not {r.lr}")
+    for name,value,ok in (('p_drop', r.p_drop, 0<=r.p_drop<=1), ('ema', r.ema, 0<=r.ema<1), ('cooldown', r.cooldown, 0<=r.cooldown<=1), ('clip', r.clip, r.clip>0), ('warmup', r.warmup, r.warmup>=0)):
+        if not ok: raise UserError(f"setting '{name}' cannot be {value}")
+    for name,values in (('net',('dit','unet')), ('lr_kind',LR_KINDS), ('precision',DTYPES), ('level',LEVELS)):
+        if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
+    get_schedule(r.schedule); get_sampler(r.sampler); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
     k = r.patch*(2**(len(r.channels)-1) if r.net=='unet' else 1)
     if r.size%k: raise UserError(f"setting 'size' must be divisible by {k}, not {r.size}")
-    return replace(r, channels=tuple(r.channels), attn=tuple(r.attn))
+    r = replace(r, channels=tuple(r.channels), attn=tuple(r.attn))
+    recipe_model(r, [])                                                  # sizes that no network can have
+    return r
 
 # %% ../../nbs/63_train.recipes.ipynb #89dfbc36
 VALID_SEED = 10_007 # Scores are taken with other seeds: what is tuned on is never what is reported
@@ -172,7 +184,7 @@ def recipe_reader(
     device=None, # The best there is by default
 ): # A `DiffusionLearner`, for `read(learn, r.read)`
     "A learner that teaches the recipe's encoder to read, on its pictures at 8x8"
-    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), r.read, p_drop=r.p_drop, seed=r.seed, device=device, cbs=cbs)
+    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), p_drop=r.p_drop, seed=r.seed, device=device, cbs=cbs)
 
 def learner_pipeline(
     learn, # A `DiffusionLearner`
