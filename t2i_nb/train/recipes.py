@@ -91,7 +91,7 @@ def recipe_model(r:Recipe, # Sizes and seed
 UNET = dict(net='unet', patch=2, heads=4, sketch=0., read=0, opt='adamw', lr=1.5e-3, batch=16)
 PRESETS = {r.name:r for r in (
     Recipe('demo', level=2, minutes=10.),
-    Recipe('shapes32', level=3, images=524_288, ema=.999),
+    Recipe('shapes32', level=3, images=294_912, read=65_536, ema=.999, steps=40, guidance=1.5),
     Recipe('shapes-tiny', level=1, images=32_768, **UNET | dict(channels=(16,32)), d_text=32, text_depth=1, checkpoint_every=4096, sample_every=8192),
     Recipe('digits', data='digits', size=16, minutes=4., **UNET, d_text=32, text_depth=1, times_mean=0.),
     Recipe('folder', data='', size=64, minutes=30., **UNET | dict(channels=(32,64,128), attn=(1,2))),
