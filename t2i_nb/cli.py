@@ -38,7 +38,7 @@ def cmd_sample(a):
     from t2i_nb.core import save_picture, save_captioned
     from t2i_nb.pipeline import T2IPipeline
     pipe = T2IPipeline.from_pretrained(a.model, a.device)
-    xs = pipe(a.prompts, a.n, a.seed, a.sampler, a.steps, a.guidance)
+    xs = pipe(a.prompts, a.n, a.seed, a.sampler, a.steps, a.guidance, a.interval)
     out = Path(a.out) if a.out else free_name('sample.png')
     if len(xs)==1: save_picture(xs[0], out)
     else: save_captioned(xs, [p for p in a.prompts for _ in range(a.n)], out, ncols=a.n if a.n>1 else min(len(xs), 4))
@@ -55,7 +55,10 @@ def cmd_train(a):
     "Train a recipe, or go on with a run"
     from t2i_nb.run import load_recipe, train
     from t2i_nb.train.recipes import get_recipe
-    changes = dict(data=a.data, minutes=a.minutes, images=a.images, seed=a.seed, **dict(a.set or []))
+    changes = dict(data=a.data, minutes=a.minutes, images=a.images, seed=a.seed, start=a.start)
+    for k,v in a.set or []:
+        if changes.get(k) is not None: raise UserError(f"'{k}' is set twice: once will do")
+        changes[k] = v
     if a.resume:
         if not a.out: raise UserError('--resume needs --out: the run to go on with')
         given = [f'--{k}' for k,v in changes.items() if v is not None]
@@ -141,6 +144,7 @@ def _runs(command):
     g = t.add_mutually_exclusive_group()
     g.add_argument('--minutes', type=number(float, above=0), help='time to train')
     g.add_argument('--images', type=number(int, above=0), help='pictures to train on')
+    t.add_argument('--start', metavar='MODEL', help='a trained model to go on from: a folder, or a shipped one')
     t.add_argument('--set', metavar='KEY=VALUE', type=setting, action='append', help='change any setting of the recipe')
     t.add_argument('--resume', action='store_true', help='go on with the run in --out, exactly where it stopped')
     for s in (d,t):
@@ -158,6 +162,7 @@ def _models(command):
     s.add_argument('--n', type=number(int, 1), default=1, help='pictures a prompt (1)')
     s.add_argument('--steps', type=number(int, 1), help='evaluations of the network')
     s.add_argument('--guidance', type=number(float, 0), help='0 ignores the prompt, 1 follows it, 2 to 5 exaggerate it')
+    s.add_argument('--interval', type=number(float, 0), nargs=2, metavar=('FROM','TO'), help='times at which to guide, of 0 to 1')
     s.add_argument('--sampler', help='ddpm, ddim or euler')
     s.add_argument('--out', help='PNG to write; with several pictures a grid, and each alone in the folder of the same name')
     e.add_argument('--data', help="'shapes', 'digits' or a folder; what it was trained on by default")

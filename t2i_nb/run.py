@@ -28,7 +28,7 @@ from .train.checkpoint import CheckpointCB, checkpoints, resume
 from .train.diffusion import find_cb
 from .train.logging import CSVLogCB, ProgressCB, SampleCB, TensorBoardCB
 from .train.meters import conditioning_meter
-from .train.recipes import PRESETS, Recipe, check_recipe, get_recipe, learner_pipeline, recipe_data, recipe_learner, recipe_reader
+from .train.recipes import PRESETS, Recipe, check_recipe, get_recipe, recipe_data, recipe_learner, recipe_pipeline, recipe_reader
 
 # %% ../nbs/66_run.ipynb #720bddc9
 def load_recipe(out)->Recipe:
@@ -104,7 +104,7 @@ def make_callbacks(
 )->list: # Progress, logs, samples, checkpoints
     "What a run shows and writes while it trains"
     prompts = prompts_of(r)
-    def draw(model): return T2IPipeline(model, r.size, r.schedule, r.prediction, r.sampler, r.steps, r.guidance)(prompts)
+    def draw(model): return recipe_pipeline(r, model)(prompts)
     return [ProgressCB(), CSVLogCB(out/'log.csv'), TensorBoardCB(out/'tensorboard'),
             SampleCB(draw, out/'samples', r.sample_every, prompts), CheckpointCB(out/'checkpoints', r.checkpoint_every)]
 
@@ -137,8 +137,8 @@ def finish(
     "Save the averaged weights as `model/`, score them, write `metrics.json` and `report.html`"
     seconds = find_cb(learn, 'csv_log').seconds
     about = dict(recipe=r.name, data=r.data, level=r.level, images=learn.images_seen, seconds=round(seconds, 1),
-                 images_per_second=round(learn.images_seen/max(seconds, 1e-9), 1))
-    with learn.evaluating(): learner_pipeline(learn, r, about).save_pretrained(out/'model', model_card(r, about))
+                 images_per_second=round(learn.images_seen/max(seconds, 1e-9), 1), **({'start':r.start} if r.start else {}))
+    with learn.evaluating() as model: recipe_pipeline(r, model, about).save_pretrained(out/'model', model_card(r, about))
     metrics = evaluate(T2IPipeline.from_pretrained(out/'model', learn.dls.device), str(out), n=n_score)
     save_json(metrics, out/'metrics.json')
     with atomic_path(out/'model'/'README.md') as tmp: tmp.write_text(model_card(r, about, metrics), encoding='utf-8')
@@ -156,7 +156,7 @@ def model_card(
     if r.name in PRESETS and r.data!=PRESETS[r.name].data: how = f" --data '{r.data}'{how}"
     return (f"# {r.name}\n\nA text-to-image model of [t2i_nb](https://github.com/t2i-nb/t2i_nb): {r.size} px, data `{r.data}`"
             f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {r.name} --images {r.images}{how}\n```\n\n"
-            f"{about['images']:,} pictures in {about['seconds']:,.0f} s ({about['images_per_second']:,.0f} a second).\n"
+            f"{about['images']:,} pictures in {about['seconds']:,.0f} s ({about['images_per_second']:,.0f} a second){f', going on from `{r.start}`' if r.start else ''}.\n"
             + (f"\n{metrics['n']} captions a split:\n\n```\n{metrics_table(metrics)}\n```\n" if metrics else ''))
 
 # %% ../nbs/66_run.ipynb #4a568f63

@@ -64,7 +64,7 @@ def test_default_name_replaces_nothing(t2i, model, tmp_path):
 @pytest.mark.parametrize('args, words', [
     ([''], ['empty']), (['   '], ['empty']), (['red '*2500], ['40 words', 'shorten']), (['a', '--steps', '0'], ['--steps', '1 or more']),
     (['a', '--guidance', '-1'], ['--guidance', '0 or more']), (['a', '--guidance', 'nan'], ['--guidance']), (['a', '--n', '0'], ['--n']),
-    (['a', '--sampler', 'magic'], ['magic', 'ddim']), (['a', '--out', 'x.txt'], ['x.txt', '.png']), (['a', '--device', 'tpu'], ['tpu', 'cpu'])])
+    (['a', '--sampler', 'magic'], ['magic', 'ddim']), (['a', '--interval', '.9', '.2'], ['one time to a later one']), (['a', '--out', 'x.txt'], ['x.txt', '.png']), (['a', '--device', 'tpu'], ['tpu', 'cpu'])])
 def test_bad_sampling(t2i, model, tmp_path, args, words):
     fails(t2i('sample', model, *args), *words)
     assert not list(tmp_path.glob('*.png'))
@@ -108,6 +108,9 @@ def test_pickle_is_refused_unopened(t2i, tmp_path, name):
 def test_bad_config(t2i, tmp_path, config, words):
     save_json(config, tmp_path/'c.json')
     fails(t2i('train', 'c.json', '--out', 'run'), *words)
+
+
+def test_one_setting_twice(t2i): fails(t2i('train', 'digits', '--images', 64, '--set', 'images=32', '--out', 'run'), 'images', 'twice')
 
 
 def test_batch_larger_than_the_data(t2i): fails(t2i('train', 'digits', '--images', 5000, '--set', 'batch=5000', '--out', 'run'), '5000', 'batch')

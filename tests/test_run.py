@@ -113,6 +113,15 @@ def test_eval_and_sample_of_a_run(whole, t2i):
     assert t2i('sample', whole[0], 'a red circle', '--out', 'x.png').returncode == 0
 
 
+def test_go_on_from_a_model(whole, t2i, tmp_path):
+    run = t2i('train', 'shapes-tiny', '--start', whole[0], '--seed', 1, '--images', 64, '--out', 'more', *TINY, '--set', 'lr=1e-9')
+    assert run.returncode == 0, run.stderr
+    a, b = weights(whole[0]), weights(tmp_path/'more')
+    words = [json.loads((f/'model'/'config.json').read_text())['model']['encoder']['vocab'] for f in (whole[0], tmp_path/'more')]
+    assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a if k != 'encoder.words.weight') and sorted(words[0]) == sorted(words[1])
+    assert 'going on from' in (tmp_path/'more'/'model'/'README.md').read_text()
+
+
 def test_demo_takes_the_next_free_name(t2i, tmp_path):
     (tmp_path/'runs'/'demo').mkdir(parents=True)
     run = t2i('demo', '--minutes', .02, '--n', 12)

@@ -69,23 +69,29 @@ def drop_captions(
 
 # %% ../../nbs/22_diffusion.guidance.ipynb #23bdda59
 class _Guided:
-    def __init__(self, denoiser, null_fn, scale):
-        self.denoiser,self.null_fn,self.scale,self.schedule = denoiser,null_fn,scale,denoiser.schedule
+    def __init__(self, denoiser, null_fn, scale, interval):
+        self.denoiser,self.null_fn,self.scale,self.interval,self.schedule = denoiser,null_fn,scale,interval,denoiser.schedule
     def __call__(self, xt, t, cond):
-        b,null = len(xt),self.null_fn(len(xt))
-        if self.scale==0: return self.denoiser(xt, t, null)
+        b,(lo,hi) = len(xt),self.interval
+        on = (lo<=t)&(t<=hi)
+        if not on.any(): return self.denoiser(xt, t, cond)
+        null = self.null_fn(b)
+        if self.scale==0 and on.all(): return self.denoiser(xt, t, null)
         both = self.denoiser(torch.cat([xt,xt]), torch.cat([t,t]), TextCond.cat([cond,null]))
-        return tuple(torch.lerp(p[b:], p[:b], self.scale) for p in both)
+        scale = bcast(_like(torch.where(on, self.scale, 1.), xt), xt)
+        return tuple(torch.lerp(p[b:], p[:b], scale) for p in both)
 
 def guide(
     denoiser, # `(xt, t, cond)->(x0_hat, eps_hat)`
     null_fn, # `null_fn(b)` gives b rows of the null condition: `model.null`
     scale:float, # 1 is the condition as it is, 0 ignores it, above 1 exaggerates it
+    interval=(0.,1.), # Times, from and to, at which to guide; at others the scale is 1, and nothing is asked twice
 ): # A denoiser
-    "Classifier-free guidance `eps_null + scale (eps_cond - eps_null)`, both in one batch (Ho & Salimans 2022, eq. 6, w=scale-1)"
+    "Classifier-free guidance `eps_null + scale (eps_cond - eps_null)`, both in one batch (Ho & Salimans 2022, eq. 6, w=scale-1; the interval: Kynkäänniemi et al. 2024)"
     if not (math.isfinite(scale) and scale>=0):
         raise UserError(f'Guidance must be 0 or more, not {scale}: 0 ignores the prompt, 1 follows it, 2 to 5 exaggerate it.')
-    return denoiser if scale==1 else _Guided(denoiser, null_fn, float(scale))
+    if len(interval)!=2 or not 0<=interval[0]<interval[1]<=1: raise UserError(f'Guidance is given from one time to a later one inside [0,1], not {list(interval)}.')
+    return denoiser if scale==1 else _Guided(denoiser, null_fn, float(scale), tuple(interval))
 
 # %% ../../nbs/22_diffusion.guidance.ipynb #6382fdf0
 class _Clamped:

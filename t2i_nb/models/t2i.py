@@ -8,6 +8,7 @@ __all__ = ['NETS', 'T2IModel', 'make_model', 'n_params', 'save_model', 'load_wei
 # %% ../../nbs/34_models.t2i.ipynb #1298362d
 from pathlib import Path
 
+from fastcore.basics import patch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
@@ -74,6 +75,12 @@ def save_model(
         (tmp/'README.md').write_text(card)
 
 # %% ../../nbs/34_models.t2i.ipynb #55df9652
+def _check_fit(own, state, what):
+    "Refuse, as a UserError, weights of another architecture"
+    for k in sorted(own.keys()|state.keys()):
+        a,b = (tuple(d[k].shape) if k in d else 'nothing' for d in (own,state))
+        if a!=b: raise UserError(f"{what} is of another architecture: '{k}' is {b} there and {a} in the model")
+
 def load_weights(
     model:nn.Module, # To be filled
     path, # A safetensors file
@@ -84,10 +91,7 @@ def load_weights(
     if not path.is_file(): raise UserError(f"'{path.parent}' holds no {path.name}: is the folder half written?")
     try: state = load_file(path)
     except (SafetensorError, OSError) as e: raise UserError(f"'{path}' is broken or half written ({e}): save the model again") from None
-    own = model.state_dict()
-    for k in sorted(own.keys()|state.keys()):
-        a,b = (tuple(d[k].shape) if k in d else 'nothing' for d in (own,state))
-        if a!=b: raise UserError(f"'{path}' is of another architecture: '{k}' is {b} there and {a} in the model")
+    _check_fit(model.state_dict(), state, f"'{path}'")
     model.load_state_dict(state)
 
 # %% ../../nbs/34_models.t2i.ipynb #6606f6dd
@@ -104,3 +108,13 @@ def load_model(
     model = make_model(config['model'])
     load_weights(model, folder/'model.safetensors')
     return model.eval(), config
+
+# %% ../../nbs/34_models.t2i.ipynb #6470b019
+@patch
+def adopt(self:T2IModel,
+    other:T2IModel, # Trained, of the same sizes; its vocabulary may differ
+):
+    "Take over all weights, words by their spelling; a model of another architecture is a UserError"
+    state = {**other.state_dict(), **{f'encoder.{k}':v for k,v in self.encoder.translate(other.encoder).items()}}
+    _check_fit(self.state_dict(), state, 'the model to start from')
+    self.load_state_dict(state)

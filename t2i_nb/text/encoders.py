@@ -171,6 +171,18 @@ def null(self:WordsEncoder,
     return TextCond(self.null_token.expand(b,1,-1), torch.ones(b, 1, dtype=torch.bool, device=self.null_token.device),
                     self.null_pooled.expand(b,-1))
 
+# %% ../../nbs/10_text.encoders.ipynb #42524a6f
+@patch
+def translate(self:WordsEncoder,
+    other:WordsEncoder, # Of any vocabulary
+)->dict: # The weights of `other`, for this vocabulary
+    "Another encoder's weights, its words found by their spelling; words that it never saw keep their vectors"
+    state = other.state_dict()
+    if other.d!=self.d: return state                                        # nothing of it fits, and the caller will say so
+    both = [(0,0), (1,1)] + [(i,other.ids[w]) for w,i in self.ids.items() if w in other.ids]
+    mine,theirs = torch.tensor(both).T
+    return {**state, 'words.weight':self.words.weight.detach().index_copy(0, mine, state['words.weight'][theirs])}
+
 # %% ../../nbs/10_text.encoders.ipynb #cd3aefba
 ENCODERS = dict(words=WordsEncoder)
 
