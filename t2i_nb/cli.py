@@ -7,7 +7,7 @@ __all__ = ['number', 'cmd_sample', 'free_name', 'cmd_train', 'cmd_demo', 'finish
            'setting', 'make_parser', 'main', 'explain']
 
 # %% ../nbs/67_cli.ipynb #b07e1871
-import argparse, errno, json, os, sys, warnings
+import argparse, ast, errno, json, os, sys, warnings
 from pathlib import Path
 
 from . import __version__
@@ -115,11 +115,13 @@ def cmd_presets(a):
 
 # %% ../nbs/67_cli.ipynb #77cd8c5e
 def setting(text):
-    "`KEY=VALUE` of `--set`; the value is JSON, or else a string"
+    "`KEY=VALUE` of `--set`; the value is JSON or a Python literal, or else a string"
     k,eq,v = text.partition('=')
     if not eq: raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE")
-    try: return k,json.loads(v)
-    except json.JSONDecodeError: return k,v
+    for read in (json.loads, ast.literal_eval):                             # true, [16,32], 0.7; and .7, (16,32), 1_000
+        try: return k,read(v)
+        except (ValueError, SyntaxError, TypeError): pass
+    return k,v
 
 def make_parser()->argparse.ArgumentParser:
     "All commands and their options"
