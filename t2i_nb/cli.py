@@ -7,7 +7,7 @@ __all__ = ['number', 'cmd_sample', 'free_name', 'cmd_train', 'cmd_demo', 'finish
            'setting', 'make_parser', 'main', 'explain']
 
 # %% ../nbs/67_cli.ipynb #b07e1871
-import argparse, ast, errno, json, os, sys, warnings
+import argparse, ast, errno, json, os, shlex, sys, warnings
 from pathlib import Path
 
 from . import __version__
@@ -45,9 +45,9 @@ def cmd_sample(a):
     print(out)
 
 def free_name(name):
-    "`sample.png`, then `sample-2.png`, ..."
+    "`sample.png`, then `sample-2.png`, ...: neither it nor the folder of that name is there"
     p,k = Path(name),1
-    while (q := p if k==1 else p.with_name(f'{p.stem}-{k}{p.suffix}')).exists(): k += 1
+    while (q := p if k==1 else p.with_name(f'{p.stem}-{k}{p.suffix}')).exists() or q.with_suffix('').exists(): k += 1
     return q
 
 # %% ../nbs/67_cli.ipynb #ef6d58b3
@@ -68,21 +68,22 @@ def cmd_train(a):
     else:
         if not a.recipe: raise UserError('name a preset (see t2i presets) or a .json file of settings')
         r = get_recipe(a.recipe, **changes)
-        out = a.out or f'runs/{r.name}'
+        out = a.out = a.out or f'runs/{r.name}'
+        if a.overwrite and r.start and Path(out).resolve() in (p := Path(r.start).resolve(), *p.parents): raise UserError(f"'{out}' would be replaced, and holds the model to start from: name another --out")
     finished(train(r, out, a.resume, a.overwrite, a.device, a.n), out)
 
 def cmd_demo(a):
     "Train on the shapes world, score, report"
     from t2i_nb.run import next_free, train
     from t2i_nb.train.recipes import get_recipe
-    out = a.out or next_free('runs/demo')
+    out = a.out = a.out or next_free('runs/demo')
     finished(train(get_recipe('demo', minutes=a.minutes, seed=a.seed), out, False, a.overwrite, a.device, a.n), out)
 
 def finished(metrics, out):
     "What is said at the end of a run"
     from t2i_nb.run import metrics_table
     print(metrics_table(metrics))
-    print(f'model   {out}/model      t2i sample {out} "a prompt"')
+    print(f'model   {out}/model      t2i sample {shlex.quote(str(out))} "a prompt"')
     print(f'report  {out}/report.html')
 
 # %% ../nbs/67_cli.ipynb #bb7e6d72
@@ -91,6 +92,7 @@ def cmd_eval(a):
     from t2i_nb.core import save_json
     from t2i_nb.pipeline import T2IPipeline
     from t2i_nb.run import evaluate, metrics_table
+    if a.json and Path(a.json).is_dir(): raise UserError(f"'{a.json}' is a folder: name a file for the scores")
     pipe = T2IPipeline.from_pretrained(a.model, a.device)
     metrics = evaluate(pipe, a.model, a.data, a.level, a.n, a.seed)
     if a.json=='-': print(json.dumps(metrics))
@@ -120,7 +122,7 @@ def setting(text):
     if not eq: raise argparse.ArgumentTypeError(f"'{text}' is not KEY=VALUE")
     for read in (json.loads, ast.literal_eval):                             # true, [16,32], 0.7; and .7, (16,32), 1_000
         try: return k,read(v)
-        except (ValueError, SyntaxError, TypeError): pass
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError): pass
     return k,v
 
 def make_parser()->argparse.ArgumentParser:
@@ -178,22 +180,28 @@ def _models(command):
 # %% ../nbs/67_cli.ipynb #fbd802fd
 def main(argv=None)->int: # Exit status: 0, 2 for a user's mistake, 130 for Ctrl-C
     "Run a command; a user's mistake is one line on standard error"
+    for s in (sys.stdout, sys.stderr):                                      # a name that the terminal cannot spell is no reason to fail
+        if hasattr(s, 'reconfigure'): s.reconfigure(errors='backslashreplace')
     a = make_parser().parse_args(argv)
     warnings.simplefilter('ignore', FutureWarning)
     warnings.showwarning = lambda msg, *_, **__: print(f't2i: warning: {msg}', file=sys.stderr)
     try: a.fn(a)
     except KeyboardInterrupt:
-        print('t2i: stopped' + (f'; go on with: t2i train --resume --out {a.out}' if getattr(a, 'out', None) and a.command=='train' else ''), file=sys.stderr)
+        going = a.command in ('train','demo') and a.out and (Path(a.out)/'config.json').exists()
+        print('t2i: stopped' + (f'; go on with: t2i train --resume --out {shlex.quote(str(a.out))}' if going else ''), file=sys.stderr)
         return 130
     except (UserError, OSError) as e:
         if a.debug: raise
-        if isinstance(e, BrokenPipeError): os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        if isinstance(e, BrokenPipeError):                                  # `| head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 0
         print(f't2i: {explain(e)}', file=sys.stderr)
         return 2
     return 0
 
 def explain(e:Exception)->str:
     "One line for an error"
-    if isinstance(e, OSError) and e.errno==errno.ENOSPC: return f"the disk is full ('{e.filename}' could not be written): free some space; what was saved before is intact"
-    if isinstance(e, OSError) and e.filename: return f"{e.strerror}: '{e.filename}'"
+    name = f" ('{e.filename}')" if isinstance(e, OSError) and e.filename else ''
+    if isinstance(e, OSError) and e.errno==errno.ENOSPC: return f"the disk is full{name}: free some space; what was saved before is intact"
+    if isinstance(e, OSError) and e.strerror: return e.strerror+name
     return ' '.join(str(e).split())

@@ -8,7 +8,7 @@ __all__ = ['UserError', 'from_uint8', 'to_uint8', 'from_pil', 'to_pil', 'image_g
            'save_captioned', 'from_config']
 
 # %% ../nbs/00_core.ipynb #c85366bc
-import contextlib, hashlib, inspect, json, os, shutil, tempfile, textwrap, types, typing
+import contextlib, hashlib, inspect, io, json, os, shutil, tempfile, textwrap, types, typing
 from pathlib import Path
 
 import numpy as np, torch
@@ -137,8 +137,10 @@ def default_device(
     "CUDA if there, then Apple's MPS, then the CPU; one that is asked for but not there is a UserError"
     there = ['cpu'] + ['cuda']*torch.cuda.is_available() + ['mps']*torch.backends.mps.is_available()
     if name is None: return torch.device('cuda' if 'cuda' in there else there[-1])
-    if str(name).split(':')[0] not in there: raise UserError(f"no device '{name}' here: choose from {', '.join(there)}")
-    return torch.device(name)
+    try:
+        if str(name).split(':')[0] in there: return torch.device(name)
+    except RuntimeError: pass                                              # 'cpu:x'
+    raise UserError(f"no device '{name}' here: choose from {', '.join(there)}")
 
 # %% ../nbs/00_core.ipynb #3c5b8be6
 def bcast(
@@ -162,9 +164,9 @@ def _remove(p:Path):
 # %% ../nbs/00_core.ipynb #315ef5c4
 @contextlib.contextmanager
 def atomic_path(
-    path, # Final file or folder; a file there is replaced, and so is a folder
+    path, # Final file or folder; a file there is replaced by either, a folder by a folder only
 ):
-    "A path to write to beside `path`; renamed to it when the block ends well, removed when it does not"
+    "A path to write to beside `path`; renamed to it when the block ends well, removed when it does not. A file in the place of a folder is a UserError"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
@@ -172,7 +174,9 @@ def atomic_path(
     try:
         yield tmp
         for p in ([*tmp.rglob('*'), tmp] if tmp.is_dir() else [tmp]): _fsync(p)
-        if path.is_dir(): path.rename(work/'old')
+        if path.is_dir():
+            if not tmp.is_dir(): raise UserError(f"'{path}' is a folder: name a file")
+            path.rename(work/'old')
         os.replace(tmp, path)
         _fsync(path.parent)
     finally: shutil.rmtree(work, ignore_errors=True)
@@ -180,35 +184,47 @@ def atomic_path(
 # %% ../nbs/00_core.ipynb #b1ce9d22
 def save_json(obj, path):
     "Write `obj` as JSON, whole or not at all"
-    with atomic_path(path) as tmp: tmp.write_text(json.dumps(obj, indent=1)+'\n')
+    with atomic_path(path) as tmp: tmp.write_text(json.dumps(obj, indent=1)+'\n', encoding='utf-8')
 
 def load_json(
     path, # A JSON file
 ): # What it holds
     "Read JSON. Raises UserError when there is none or it is broken"
-    try: return json.loads(Path(path).read_text())
+    try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError: raise UserError(f"no file '{path}'") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as e: raise UserError(f"'{path}' is not JSON: {e}") from None
+    except (ValueError, RecursionError) as e: raise UserError(f"'{path}' is not JSON: {e}") from None
 
 # %% ../nbs/00_core.ipynb #493a9d62
+def _picture_path(
+    path, # Where a picture is to go
+)->Path:
+    "A name that PIL can write to, or a UserError"
+    path = Path(path)
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE: raise UserError(f"'{path}' is no picture file: end its name with .png")
+    return path
+
+def _write(img, path):
+    try:
+        with atomic_path(path) as tmp: img.save(tmp)
+    except (KeyError, ValueError) as e: raise UserError(f"'{path}' cannot hold such a picture ({e}): end its name with .png") from None
+
 def save_picture(
     x:Tensor, # `(3,h,w)` in [-1,1]
     path, # PNG, or another type that PIL knows by its suffix
 ):
     "Write one picture at its own size, whole or not at all"
-    path = Path(path)
-    if path.suffix.lower() not in Image.registered_extensions(): raise UserError(f"'{path}' is no picture file: end its name with .png")
-    with atomic_path(path) as tmp: to_pil(x).save(tmp)
+    _write(to_pil(x), _picture_path(path))
 
 def save_captioned(
     xs:Tensor, # `(n,3,h,w)` in [-1,1]
     captions, # One a picture
-    path, # PNG of the grid; the single pictures go to the folder of the same name, `0000.png`, `0001.png`, ...
+    path, # The grid; the single pictures go to the folder of the same name, `0000.png`, `0001.png`, ..., in place of those of an older grid
     ncols:int=4, # Pictures a row
 ):
     "Write a captioned grid, and each picture alone"
     from matplotlib.figure import Figure
-    path = Path(path)
+    path,folder = _picture_path(path),Path(path).with_suffix('')
+    if folder.exists() and not (folder.is_dir() and path.is_file()): raise UserError(f"'{folder}' is there and belongs to no grid '{path.name}': name another")
     side = max(1, 128//xs.shape[-1])*xs.shape[-1]/100                              # inches at 100 dpi, a whole multiple
     nrows,said = -(-len(xs)//ncols),[textwrap.fill(textwrap.shorten(c, 90), 26) for c in captions]
     fig = Figure(figsize=(ncols*side*1.25, nrows*(side+.15+.13*max(s.count('\n')+1 for s in said))), dpi=100)
@@ -217,8 +233,8 @@ def save_captioned(
         ax.imshow(to_uint8(x).permute(1,2,0).numpy(), interpolation='nearest'); ax.axis('off')
         ax.set_title(c, fontsize=7)
     fig.tight_layout(pad=.6)
-    with atomic_path(path) as tmp: fig.savefig(tmp)
-    folder = path.with_suffix('')
+    fig.savefig(png := io.BytesIO(), format='png')
+    _write(Image.open(png).convert('RGB'), path)
     for old in folder.glob('[0-9]'*4+'.png'): old.unlink()
     for i,x in enumerate(xs): save_picture(x, folder/f'{i:04d}.png')
 

@@ -52,9 +52,10 @@ def check_prompts(
     if not prompts: raise UserError('no prompt: say what to draw, such as "a red circle"')
     for p in prompts:
         n = len(split_words(p))
+        if any('\ud800'<=c<='\udfff' for c in p): raise UserError(f'the prompt {p!a} holds bytes that are no text: write it in UTF-8')
         if not p.strip(): raise UserError('the prompt is empty: say what to draw, such as "a red circle"')
         if len(p)>25*max_len: raise UserError(f'the prompt has {len(p):,} characters and this model reads {max_len} words: shorten it')
-        if n==0: raise UserError(f'the prompt {p!r} has no words: write in the letters a-z, such as "a red circle"')
+        if n==0: raise UserError(f'the prompt {p!r} has no words: write in letters, such as "a red circle"')
         if n>max_len: raise UserError(f'the prompt has {n} words and this model reads {max_len}: shorten it')
 
 # %% ../nbs/50_pipeline.ipynb #61e6f9a2

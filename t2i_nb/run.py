@@ -23,8 +23,9 @@ from .evaluate.digits import digit_accuracy
 from .evaluate.grader import accuracy, grade
 from .pipeline import T2IPipeline
 from .report import write_report
+from .text.encoders import MAX_LEN, split_words
 from .train.auxiliary import read
-from .train.checkpoint import CheckpointCB, checkpoints, resume
+from .train.checkpoint import CheckpointCB, resume
 from .train.diffusion import find_cb
 from .train.logging import CSVLogCB, ProgressCB, SampleCB, TensorBoardCB
 from .train.meters import conditioning_meter
@@ -41,15 +42,23 @@ def run_folder(
     resuming:bool=False, # Go on with what is there?
     overwrite:bool=False, # Replace what is there?
 )->Path:
-    "An empty folder for a new run, or the folder of an old one. An existing run is never touched unasked"
+    "Where a run may go, and nothing is touched yet. An existing run must be gone on with, or replaced, by name"
     out = Path(out)
     if resuming: load_recipe(out)
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not overwrite: raise UserError(f"'{out}' exists: --resume goes on with it, --overwrite replaces it, --out names another")
-        if not (out/'config.json').exists(): raise UserError(f"'{out}' is no run of ours and is not overwritten: remove it yourself, or name another --out")
-        with atomic_path(out) as tmp: tmp.mkdir()
-    out.mkdir(parents=True, exist_ok=True)
+        try: load_recipe(out)
+        except UserError: raise UserError(f"'{out}' is no run of ours and is not overwritten: remove it yourself, or name another --out") from None
     return out
+
+def _empty_run(
+    out, # From `run_folder`
+    r:Recipe, # What is to be trained
+):
+    "Make room: an empty folder with the recipe as its config.json"
+    with atomic_path(out) as tmp:
+        tmp.mkdir()
+        save_json(asdict(r), tmp/'config.json')
 
 def next_free(
     out, # A folder that may exist
@@ -95,7 +104,10 @@ def prompts_of(
 )->list[str]: # Prompts that the run draws again and again
     "Fixed prompts: of the shapes world, held-out arrangements where the level has them; else validation captions"
     ds = recipe_data(r)[1]
-    return list(dict.fromkeys(ds.captions(range(min(len(ds), 8*n)))))[:n]
+    captions = dict.fromkeys(ds.captions(range(min(len(ds), 8*n))))
+    usable = [c for c in captions if 0<len(split_words(c))<=MAX_LEN][:n]
+    if not usable: raise UserError(f"none of the captions can be a prompt: they need words, and at most {MAX_LEN} of them")
+    return usable
 
 # %% ../nbs/66_run.ipynb #6cc4bad6
 def make_callbacks(
@@ -119,10 +131,11 @@ def train(
 )->dict: # metrics.json
     "Train, save `model/`, score, write `metrics.json` and `report.html`"
     out,device = run_folder(out, resuming, overwrite),default_device(device)
-    if resuming: r = load_recipe(out)
-    else: save_json(asdict(r := settle(r, device)), out/'config.json')
-    learn = recipe_learner(r, make_callbacks(r, out), device)
-    if resuming and checkpoints(out/'checkpoints'): resume(learn, out)      # killed before the first one: from the start
+    r = load_recipe(out) if resuming else settle(r, device)
+    saved = resuming and any(p.name[0]!='.' for p in (out/'checkpoints').glob('*')) # else it was killed before the first one
+    learn = recipe_learner(replace(r, start='') if saved else r, make_callbacks(r, out), device)
+    if not resuming: _empty_run(out, r)                                      # only now: all that can be wrong has been tried
+    if saved: resume(learn, out)
     elif r.read: read(recipe_reader(r, learn.model.encoder, [ProgressCB(label='reading')], device), r.read)
     learn.fit_images(r.images)
     return finish(learn, r, out, n_score)

@@ -56,6 +56,15 @@ def test_fewer_pictures_leave_no_old_ones(t2i, model, tmp_path):
     assert sorted(p.name for p in (tmp_path/'x').iterdir()) == ['0000.png', '0001.png']
 
 
+def test_folders_of_the_user_are_left_alone(t2i, model, tmp_path):
+    for d in ('a.png', 'b', 'scores.json', 'sample'): (tmp_path/d).mkdir(); (tmp_path/d/'0007.png').write_text('mine')
+    fails(t2i('sample', model, 'a red circle', '--out', 'a.png'), 'folder')
+    fails(t2i('sample', model, 'a red circle', '--n', 2, '--out', 'b.png'), "'b'", 'name another')
+    fails(t2i('eval', model, '--data', 'shapes', '--n', 2, '--json', 'scores.json'), 'folder')
+    assert t2i('sample', model, 'a red circle', '--n', 2).stdout.strip() == 'sample-2.png'
+    assert all((tmp_path/d/'0007.png').read_text() == 'mine' for d in ('a.png', 'b', 'scores.json', 'sample'))
+
+
 def test_default_name_replaces_nothing(t2i, model, tmp_path):
     names = [t2i('sample', model, 'a red circle').stdout.strip() for _ in range(2)]
     assert names == ['sample.png', 'sample-2.png'] and all((tmp_path/n).exists() for n in names)
@@ -64,7 +73,8 @@ def test_default_name_replaces_nothing(t2i, model, tmp_path):
 @pytest.mark.parametrize('args, words', [
     ([''], ['empty']), (['   '], ['empty']), (['red '*2500], ['40 words', 'shorten']), (['a', '--steps', '0'], ['--steps', '1 or more']),
     (['a', '--guidance', '-1'], ['--guidance', '0 or more']), (['a', '--guidance', 'nan'], ['--guidance']), (['a', '--n', '0'], ['--n']),
-    (['a', '--sampler', 'magic'], ['magic', 'ddim']), (['a', '--interval', '.9', '.2'], ['one time to a later one']), (['a', '--out', 'x.txt'], ['x.txt', '.png']), (['a', '--device', 'tpu'], ['tpu', 'cpu'])])
+    (['a', '--sampler', 'magic'], ['magic', 'ddim']), (['a', '--interval', '.9', '.2'], ['one time to a later one']), (['a', '--out', 'x.txt'], ['x.txt', '.png']), (['a', '--device', 'tpu'], ['tpu', 'cpu']),
+    (['a', '--device', 'cpu:x'], ['cpu:x']), (['a', '--guidance', '1e300'], ['0 or more']), (['a', '--n', '2', '--out', 'x'], ['.png'])])
 def test_bad_sampling(t2i, model, tmp_path, args, words):
     fails(t2i('sample', model, *args), *words)
     assert not list(tmp_path.glob('*.png'))

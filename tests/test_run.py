@@ -2,6 +2,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,6 +121,23 @@ def test_go_on_from_a_model(whole, t2i, tmp_path):
     words = [json.loads((f/'model'/'config.json').read_text())['model']['encoder']['vocab'] for f in (whole[0], tmp_path/'more')]
     assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a if k != 'encoder.words.weight') and sorted(words[0]) == sorted(words[1])
     assert 'going on from' in (tmp_path/'more'/'model'/'README.md').read_text()
+
+
+@pytest.mark.parametrize('args', [('--data', 'nowhere'), ('--device', 'tpu'), ('--start', 'nowhere'), ('--start', 'run'), ('--set', 'guidance=NaN'), ('--set', 'size=4')])
+def test_overwrite_loses_nothing_when_it_cannot_begin(whole, t2i, tmp_path, args):
+    shutil.copytree(whole[0], tmp_path/'run')
+    before = {p: p.read_bytes() for p in (tmp_path/'run').rglob('*') if p.is_file()}
+    run = t2i('train', 'shapes-tiny', '--images', 64, '--out', 'run', '--overwrite', *args)
+    assert run.returncode == 2 and len(run.stderr.strip().splitlines()) == 1, run.stderr
+    assert before == {p: p.read_bytes() for p in (tmp_path/'run').rglob('*') if p.is_file()}
+
+
+def test_broken_checkpoints_never_mean_from_the_start(whole, t2i, tmp_path):
+    shutil.copytree(whole[0], tmp_path/'run')
+    for p in (tmp_path/'run'/'checkpoints').glob('*/*.safetensors'): p.write_bytes(p.read_bytes()[:100])
+    for _ in range(2):
+        run = t2i('train', '--resume', '--out', 'run')
+        assert run.returncode == 2 and 'no readable checkpoint' in run.stderr, run.stderr
 
 
 def test_demo_takes_the_next_free_name(t2i, tmp_path):

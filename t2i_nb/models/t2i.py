@@ -68,11 +68,13 @@ def save_model(
 ):
     "Write config.json, model.safetensors and README.md, all or nothing"
     if Path(folder).is_file(): raise UserError(f"'{folder}' is a file: name a folder for the model")
+    if Path(folder).is_dir() and {'config.json','model.safetensors'}.isdisjoint(there := [p.name for p in Path(folder).iterdir()]) and there:
+        raise UserError(f"'{folder}' holds other things than a model and is not replaced: name another folder")
     with atomic_path(folder) as tmp:
         tmp.mkdir()
         save_file({k:v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp/'model.safetensors')
         save_json({'model':model.config(), **extra}, tmp/'config.json')
-        (tmp/'README.md').write_text(card)
+        (tmp/'README.md').write_text(card, encoding='utf-8')
 
 # %% ../../nbs/34_models.t2i.ipynb #55df9652
 def _check_fit(own, state, what):

@@ -231,7 +231,7 @@ def euler_sample_fn(
 ): # `fn(model, captions)->x0 (b,3,h,w)` in [-1,1]
     "The default way a learner draws"
     def sample(model, captions):
-        cond = model.encode(list(captions))
+        cond = model.encode(captions)
         denoiser = clamp_x0(guide(Denoiser(model, schedule, prediction), model.null, guidance))
         x = picture_noise(seed, range(len(captions)), shape).to(next(model.parameters()).device)
         ts = time_grid(steps, schedule, t_max=.999 if prediction=='eps' else 1.)

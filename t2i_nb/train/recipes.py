@@ -7,6 +7,7 @@ __all__ = ['SCENES', 'UNET', 'PRESETS', 'OPTIMIZERS', 'VALID_SEED', 'Recipe', 'r
            'recipe_data', 'recipe_learner', 'recipe_reader', 'recipe_pipeline']
 
 # %% ../../nbs/63_train.recipes.ipynb #a3892715
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from ..data.datasets import get_dataset
 from ..data.loaders import get_dls
 from ..text.encoders import build_vocab
 from ..data.shapes import LEVELS
+from ..diffusion.guidance import check_guidance
 from ..diffusion.objectives import check_prediction, get_times, get_weight
 from ..diffusion.samplers import get_sampler
 from ..diffusion.schedules import get_schedule
@@ -104,7 +106,7 @@ PRESETS = {r.name:r for r in (
 
 def get_recipe(
     name, # A preset's name, or a JSON file with settings; it may name a `preset` to start from
-    **changes, # Settings that differ; None means unchanged
+    /, **changes, # Settings that differ; None means unchanged
 )->Recipe: # Checked
     "A recipe by name or from a file, with changes. Raises UserError for an unknown key, a wrong type, an impossible value"
     if isinstance(name, Recipe): config = asdict(name)
@@ -120,12 +122,12 @@ def get_recipe(
     else: raise UserError(f"no preset '{name}': choose from {', '.join(PRESETS)}, or name a .json file of settings")
     if changes.get('start'): config['read'] = 0                          # it can read
     config |= {k:v for k,v in changes.items() if v is not None}
-    if changes.get('images'): config['minutes'] = None
-    if changes.get('minutes'): config['images'] = None
+    if changes.get('images') is not None: config['minutes'] = None
+    if changes.get('minutes') is not None: config['images'] = None
     return check_recipe(from_config(Recipe, config, str(name)))
 
 def _preset(name):
-    if name not in PRESETS: raise UserError(f"no preset '{name}': choose from {', '.join(PRESETS)}")
+    if not isinstance(name, str) or name not in PRESETS: raise UserError(f"no preset '{name}': choose from {', '.join(PRESETS)}")
     return name
 
 # %% ../../nbs/63_train.recipes.ipynb #de824016
@@ -135,26 +137,29 @@ def check_recipe(
     r:Recipe, # Any
 )->Recipe: # The same, lists made tuples
     "Refuse what cannot be trained"
+    for k,v in asdict(r).items():
+        if isinstance(v, float) and not math.isfinite(v): raise UserError(f"setting '{k}' must be a finite number, not {v}")
     for k in ('size','batch','accumulate','blocks','patch','width','depth','heads','refine','refine_blocks','d_text','steps','checkpoint_every','sample_every'):
         if getattr(r, k)<1: raise UserError(f"setting '{k}' must be at least 1, not {getattr(r, k)}")
+    if r.size<8: raise UserError(f"setting 'size' must be at least 8, not {r.size}")
+    if r.name in ('','.','..') or Path(r.name).name!=r.name: raise UserError(f"setting 'name' must be a plain name, not '{r.name}'")
     if not r.data: raise UserError('name the pictures: --data FOLDER')
     if (r.images is None)==(r.minutes is None): raise UserError("set either 'images' or 'minutes'")
-    if (r.images or r.minutes)<=0: raise UserError(f"setting '{'minutes' if r.images is None else 'images'}' must be above 0")
-    if r.guidance<0: raise UserError(f'guidance must be 0 or more, not {r.guidance}')
+    if (r.minutes if r.images is None else r.images)<=0: raise UserError(f"setting '{'minutes' if r.images is None else 'images'}' must be above 0")
+    if (r.minutes or 0)>1e5: raise UserError(f"setting 'minutes' must be 100,000 at most, not {r.minutes}")
     if r.read<0 or r.sketch<0: raise UserError(f"settings 'read' and 'sketch' must be 0 or more, not {r.read} and {r.sketch}")
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
     if r.lr<=0: raise UserError(f"setting 'lr' must be above 0, not {r.lr}")
-    for name,value,ok in (('p_drop', r.p_drop, 0<=r.p_drop<=1), ('ema', r.ema, 0<=r.ema<1), ('cooldown', r.cooldown, 0<=r.cooldown<=1), ('clip', r.clip, r.clip>0), ('warmup', r.warmup, r.warmup>=0)):
+    for name,value,ok in (('p_drop', r.p_drop, 0<=r.p_drop<=1), ('ema', r.ema, 0<=r.ema<1), ('cooldown', r.cooldown, 0<=r.cooldown<=1), ('clip', r.clip, r.clip>0), ('warmup', r.warmup, r.warmup>=0), ('text_depth', r.text_depth, r.text_depth>=0), ('seed', r.seed, 0<=r.seed<2**63)):
         if not ok: raise UserError(f"setting '{name}' cannot be {value}")
     for name,values in (('net',('dit','unet')), ('lr_kind',LR_KINDS), ('precision',DTYPES), ('level',LEVELS)):
         if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
-    if len(r.interval)!=2 or not 0<=r.interval[0]<r.interval[1]<=1: raise UserError(f"setting 'interval' goes from one time to a later one inside [0,1], not {list(r.interval)}")
-    get_schedule(r.schedule); get_sampler(r.sampler); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
+    check_guidance(r.guidance, r.interval); get_schedule(r.schedule); get_sampler(r.sampler); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
     k = r.patch*(2**(len(r.channels)-1) if r.net=='unet' else 1)
     if r.size%k: raise UserError(f"setting 'size' must be divisible by {k}, not {r.size}")
     r = replace(r, channels=tuple(r.channels), attn=tuple(r.attn), interval=tuple(r.interval))
-    recipe_model(r, [])                                                  # sizes that no network can have
+    recipe_model(replace(r, start=''), [])                               # sizes that no network can have
     return r
 
 # %% ../../nbs/63_train.recipes.ipynb #89dfbc36
