@@ -6,7 +6,7 @@
 __all__ = ['Denoiser', 'MixtureDenoiser', 'drop_captions', 'check_guidance', 'guide', 'clamp_x0']
 
 # %% ../../nbs/22_diffusion.guidance.ipynb #f2066c78
-import math
+import math, numbers
 import torch
 from torch import Tensor
 from ..core import UserError,bcast
@@ -86,7 +86,7 @@ def check_guidance(
     interval, # Where it is given
 ):
     "Refuse, as a UserError, what is no guidance"
-    number = lambda v: isinstance(v, (int,float)) and math.isfinite(v)
+    number = lambda v: isinstance(v, numbers.Real) and math.isfinite(v)
     if not (number(scale) and 0<=scale<=1e4): raise UserError(f'Guidance must be 0 or more, and 10,000 at most, not {scale}: 0 ignores the prompt, 1 follows it, 2 to 5 exaggerate it.')
     if len(interval)!=2 or not all(map(number, interval)) or not 0<=interval[0]<interval[1]<=1:
         raise UserError(f'Guidance is given from one time to a later one inside [0,1], not {list(interval)}.')

@@ -139,7 +139,7 @@ def check_recipe(
     "Refuse what cannot be trained"
     for k,v in asdict(r).items():
         if isinstance(v, float) and not math.isfinite(v): raise UserError(f"setting '{k}' must be a finite number, not {v}")
-    for k in ('size','batch','accumulate','blocks','patch','width','depth','heads','refine','refine_blocks','d_text','steps','checkpoint_every','sample_every'):
+    for k in ('batch','accumulate','blocks','patch','width','depth','heads','refine','refine_blocks','d_text','steps','checkpoint_every','sample_every'):
         if getattr(r, k)<1: raise UserError(f"setting '{k}' must be at least 1, not {getattr(r, k)}")
     if r.size<8: raise UserError(f"setting 'size' must be at least 8, not {r.size}")
     if r.name in ('','.','..') or Path(r.name).name!=r.name: raise UserError(f"setting 'name' must be a plain name, not '{r.name}'")
