@@ -19,9 +19,12 @@ TINY = ['--set', 'batch=16', '--set', 'checkpoint_every=64', '--set', 'sample_ev
 MAIN = 'import sys; from t2i_nb.cli import main; sys.exit(main())'
 
 
+def hear_ctrl_c(): signal.signal(signal.SIGINT, signal.default_int_handler) # a job in the background is started deaf to it
+
+
 def start(cwd, *args, **kwargs):
     return subprocess.Popen([sys.executable, '-c', MAIN, *map(str, args)], cwd=cwd, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, text=True, **kwargs)
+                            stderr=subprocess.PIPE, text=True, **{'preexec_fn': hear_ctrl_c, **kwargs})
 
 
 def wait_for(test, proc, seconds=300):
