@@ -77,9 +77,9 @@ def test_kill_and_resume_is_bit_for_bit(whole, tmp_path):
 
 
 def test_kill_and_resume_with_everything_on(tmp_path):
-    "A transformer under Muon whose encoder reads first: killed, its reading is not done twice"
+    "A transformer under Muon whose encoder reads first, spoilt pictures among the others: killed, its reading is not done twice"
     small = [a for k, v in dict(width=16, depth=1, heads=2, refine=8, refine_blocks=1, d_text=16, read=128, batch=16, checkpoint_every=64, sample_every=256,
-                                steps=3, warmup=64).items() for a in ('--set', f'{k}={v}')]
+                                repair=.5, steps=3, warmup=64).items() for a in ('--set', f'{k}={v}')]
     args = ['train', 'demo', '--images', 256, *small, '--device', 'cpu', '--n', 12]
     p = start(tmp_path, *args, '--out', 'whole')
     _, err = p.communicate(timeout=600)
@@ -96,6 +96,9 @@ def test_kill_and_resume_with_everything_on(tmp_path):
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     p = start(tmp_path, 'train', 'shapes-tiny', '--images', 100_000, '--out', 'run', *TINY)
     wait_for(lambda: list((tmp_path/'run'/'checkpoints').glob('[0-9]*')), p)
+    for also in (['--resume'], ['shapes-tiny', '--images', 32, '--overwrite', *TINY]):                # two in one folder would spoil both
+        _, err = start(tmp_path, 'train', *also, '--out', 'run').communicate(timeout=120)
+        assert 'another process' in err and 'Traceback' not in err, err
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=120)
     assert p.returncode == 130 and '--resume --out run' in err and 'Traceback' not in err, err

@@ -79,7 +79,7 @@ def named(
     return [getattr(getattr(f, 'func', f), '__name__', '?'), getattr(f, 'keywords', {})]
 
 SETTINGS = {'condition':('p_drop','seed'), 'diffusion':('prediction','seed'), 'accumulate':('k',), 'ema':('decay',), 'clip':('max_norm',),
-            'precision':('kind',), 'lr_schedule':('args',), 'sketch':('weight',)}
+            'precision':('kind',), 'lr_schedule':('args',), 'sketch':('weight',), 'repair':('share','t_min')}
 
 def settings_of(learn)->dict:
     "What must be the same for a training to go on as if it had not stopped"

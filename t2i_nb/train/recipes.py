@@ -28,6 +28,7 @@ from .auxiliary import SketchCB, reading_learner
 from .diffusion import adamw, diffusion_learner
 from .muon import matrices_apart, muon
 from .optimise import DTYPES, LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB
+from .repair import RepairCB
 
 # %% ../../nbs/63_train.recipes.ipynb #e6f805f1
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Recipe:
     refine:int = 48 # Channels of the convolutions behind the transformer
     refine_blocks:int = 3 # Residual blocks there
     sketch:float = 1. # Weight of the transformer's own sketch in the loss; 0: not graded
+    repair:float = 0. # Share of the pictures that are spoilt before they are noised
     read:int = 40_960 # Captions that the text encoder reads before the first picture; 0: none
     channels:tuple = (32,64) # Of each level of the U-Net
     blocks:int = 1 # Residual blocks a level
@@ -98,7 +100,8 @@ SCENES = dict(sampler='ddpm', steps=40, guidance=3., interval=(.5,1.))
 UNET = dict(net='unet', patch=2, heads=4, sketch=0., read=0, opt='adamw', lr=1.5e-3, batch=16)
 PRESETS = {r.name:r for r in (
     Recipe('demo', level=2, minutes=10., **SCENES),
-    Recipe('shapes32', level=3, images=294_912, read=65_536, ema=.999, **SCENES),
+    Recipe('shapes32', level=3, images=294_912, seed=1, start='shapes32-base', read=0, repair=.6, weight='uniform', lr=1e-3, cooldown=1., ema=.999, **SCENES),
+    Recipe('shapes32-base', level=3, images=294_912, read=65_536, ema=.999, **SCENES),
     Recipe('shapes-tiny', level=1, images=32_768, **UNET | dict(channels=(16,32)), d_text=32, text_depth=1, checkpoint_every=4096, sample_every=8192),
     Recipe('digits', data='digits', size=16, minutes=4., **UNET, d_text=32, text_depth=1, times_mean=0.),
     Recipe('folder', data='', size=64, minutes=30., **UNET | dict(channels=(32,64,128), attn=(1,2))),
@@ -151,7 +154,7 @@ def check_recipe(
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
     if r.lr<=0: raise UserError(f"setting 'lr' must be above 0, not {r.lr}")
-    for name,value,ok in (('p_drop', r.p_drop, 0<=r.p_drop<=1), ('ema', r.ema, 0<=r.ema<1), ('cooldown', r.cooldown, 0<=r.cooldown<=1), ('clip', r.clip, r.clip>0), ('warmup', r.warmup, r.warmup>=0), ('text_depth', r.text_depth, r.text_depth>=0), ('seed', r.seed, 0<=r.seed<2**63)):
+    for name,value,ok in (('p_drop', r.p_drop, 0<=r.p_drop<=1), ('repair', r.repair, 0<=r.repair<=1), ('ema', r.ema, 0<=r.ema<1), ('cooldown', r.cooldown, 0<=r.cooldown<=1), ('clip', r.clip, r.clip>0), ('warmup', r.warmup, r.warmup>=0), ('text_depth', r.text_depth, r.text_depth>=0), ('seed', r.seed, 0<=r.seed<2**63)):
         if not ok: raise UserError(f"setting '{name}' cannot be {value}")
     for name,values in (('net',('dit','unet')), ('lr_kind',LR_KINDS), ('precision',DTYPES), ('level',LEVELS)):
         if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
@@ -186,7 +189,7 @@ def recipe_learner(
     dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device)
     times = get_times(r.times, **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
     own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(r.precision),
-           LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0)
+           LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [RepairCB(r.repair)]*(r.repair>0)
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
                              p_drop=r.p_drop, seed=r.seed, lr=r.lr, cbs=[*own, *cbs], **OPTIMIZERS[r.opt])
 
