@@ -176,11 +176,14 @@ def model_card(
     metrics:dict|None=None, # Its scores, once there are any
 )->str:
     "The README.md of a model"
-    base = asdict(check_recipe(replace(PRESETS[r.name], data=r.data))) if r.name in PRESETS else asdict(r)
-    how = ''.join(f" --set '{k}={json.dumps(v)}'" for k,v in asdict(r).items() if k not in ('images','minutes') and v!=base[k])
-    if r.name in PRESETS and r.data!=PRESETS[r.name].data: how = f" --data '{r.data}'{how}"
+    known = r.name in PRESETS
+    base = asdict(check_recipe(replace(PRESETS[r.name], data=r.data)) if known else Recipe(r.name))
+    new = {k:v for k,v in asdict(r).items() if k not in ('images','minutes') and v!=base[k]}
+    how = ''.join(f" --set '{k}={json.dumps(v)}'" for k,v in new.items()) if known else ''
+    if known and r.data!=PRESETS[r.name].data: how = f" --data '{r.data}'{how}"
     return (f"# {r.name}\n\nA text-to-image model of [t2i_nb](https://github.com/t2i-nb/t2i_nb): {r.size} px, data `{r.data}`"
-            f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {r.name} --images {r.images}{how}\n```\n\n"
+            f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {r.name}{'' if known else '.json'} --images {r.images}{how}\n```\n\n"
+            f"{'' if known else f'`{r.name}.json` holds `{json.dumps(new)}`.{chr(10)*2}'}"
             f"{about['images']:,} pictures in {about['seconds']:,.0f} s ({about['images_per_second']:,.0f} a second){f', going on from `{r.start}`' if r.start else ''}.\n"
             + (f"\n{metrics['n']} captions a split:\n\n```\n{metrics_table(metrics)}\n```\n" if metrics else ''))
 
