@@ -77,6 +77,7 @@ def test_notebooks_are_small_and_quiet():
     for f in FILES:
         if f.stat().st_size > 500_000: bad.append(f'{f.name}: {f.stat().st_size//1000} KB')
         for i, c in enumerate(json.loads(f.read_text(encoding='utf-8'))['cells']):
+            if 'TODO' in ''.join(c['source']): bad.append(f'{f.name} cell {i}: left to do')
             for o in c.get('outputs', []):
                 if o['output_type'] == 'error' or o.get('name') == 'stderr': bad.append(f'{f.name} cell {i}: a stored error')
                 if len(json.dumps(o)) > 100_000: bad.append(f'{f.name} cell {i}: an output over 100 KB')
