@@ -1,5 +1,5 @@
 """What going on with spoilt pictures among the others is worth: MODEL is trained on for IMAGES pictures twice, once as usual and once with
---set repair=.6, from the same seed; both draw CAPTIONS validation captions from the same noise, with and without guidance. Prints JSON.
+--set repair=.6, from the same seed; both, and MODEL as it was, draw CAPTIONS validation captions from the same noise, with and without guidance. Prints JSON.
 python benchmarks/repair.py [MODEL] [IMAGES] [CAPTIONS]"""
 import json
 import sys
@@ -24,15 +24,15 @@ def right(pipe, n):
 
 def trained(model, images, repair):
     "The model after `images` more pictures: guided as the preset says, and without guidance"
-    r = get_recipe('shapes32', start=model, images=images, repair=repair, **CHANGES)
+    r = get_recipe('shapes32', start=model, images=max(images, 32), repair=repair, **CHANGES)
     learn = recipe_learner(r, device=default_device())
-    learn.fit_images(r.images)
+    if images: learn.fit_images(r.images)
     with learn.evaluating() as m: return [right(recipe_pipeline(get_recipe(r, guidance=g), m), n) for g in (r.guidance, 1.)]
 
 
 model, images, n = [*sys.argv[1:], *('shapes32-base', 8192, 240)[len(sys.argv)-1:]]
 images, n = int(images), int(n)
-arms = {name: trained(model, images, share) for name, share in (('as usual', 0.), ('repair', .6))}
+arms = {name: trained(model, k, share) for name, k, share in (('before', 0, 0.), ('as usual', images, 0.), ('repair', images, .6))}
 out = dict(model=model, images=images, captions=n)
 for k, way in enumerate(('guided', 'unguided')):
     gain = arms['repair'][k][0]-arms['as usual'][k][0]

@@ -46,7 +46,7 @@ def run_folder(
     "Where a run may go, and nothing is touched yet. An existing run must be gone on with, or replaced, by name"
     out = Path(out)
     if resuming: load_recipe(out)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or any(p.name!='.lock' for p in out.iterdir())):
         if not overwrite: raise UserError(f"'{out}' exists: --resume goes on with it, --overwrite replaces it, --out names another")
         try: load_recipe(out)
         except UserError: raise UserError(f"'{out}' is no run of ours and is not overwritten: remove it yourself, or name another --out") from None
@@ -65,10 +65,12 @@ def _empty_run(
 def alone(
     out, # A run's folder
 ):
-    "No other process trains in this folder meanwhile, or this one is refused; a process that is killed leaves no trace"
-    try:
-        with FileLock(Path(out)/'.lock', timeout=0): yield
+    "No other process trains in this folder meanwhile, or this one is refused; a process that is killed holds nothing"
+    lock = FileLock(Path(out)/'.lock')
+    try: lock.acquire(timeout=0)
     except Timeout: raise UserError(f"another process trains in '{out}': wait for it or stop it") from None
+    try: yield
+    finally: lock.release()
 
 def next_free(
     out, # A folder that may exist
@@ -145,7 +147,7 @@ def train(
     saved = resuming and any(p.name[0]!='.' for p in (out/'checkpoints').glob('*')) # else it was killed before the first one
     learn = recipe_learner(replace(r, start='') if saved else r, make_callbacks(r, out), device)
     if not resuming:                                                        # only now: all that can be wrong has been tried
-        with alone(out) if out.is_dir() else contextlib.nullcontext(): _empty_run(out, r)
+        with alone(out) if out.is_dir() else contextlib.nullcontext(): _empty_run(run_folder(out, overwrite=overwrite), r)
     with alone(out):
         if saved: resume(learn, out)
         elif r.read: read(recipe_reader(r, learn.model.encoder, [ProgressCB(label='reading')], device), r.read)
@@ -239,8 +241,8 @@ def evaluate(
         ds = get_dataset('digits', 'test', size=pipe.size)
         captions = [ds.captions([i%len(ds)])[0] for i in range(n)]
         out['digits'] = digit_accuracy(draw_all(pipe, captions, seed), captions)
-    keys = ('images','seconds','images_per_second')
-    return {**out, 'conditioning':meter(pipe, data, level, min(600, max(24, 2*n)), seed), 'train':{k:pipe.train.get(k) for k in keys}, 'versions':versions()}
+    keys = ('images','seconds','images_per_second','start')
+    return {**out, 'conditioning':meter(pipe, data, level, min(600, max(24, 2*n)), seed), 'train':{k:pipe.train.get(k) for k in keys if k!='start' or k in pipe.train}, 'versions':versions()}
 
 def versions()->dict:
     "What it ran with"
@@ -261,5 +263,5 @@ def metrics_table(
     if c: lines.append(f"loss with the true caption {c['true']:.4f}, with another's {c['shuffled']:.4f}, with none {c['null']:.4f}")
     wrong = {k:c['high'][k] for k in c['swapped'] if c['high'][k]['ci']} if c and 'high' in c else {}
     if wrong: lines.append(f"one wrong word at t >= {c['high']['t_min']} costs " + ', '.join(f"{k} {v['diff']:+.4f} [{v['ci'][0]:+.4f}, {v['ci'][1]:+.4f}]" for k,v in wrong.items()))
-    if t.get('images'): lines.append(f"trained on {t['images']:,} pictures in {t['seconds']:,.0f} s, {t['images_per_second']:,.0f} a second")
+    if t.get('images'): lines.append(f"trained on {t['images']:,} pictures in {t['seconds']:,.0f} s, {t['images_per_second']:,.0f} a second{f', going on from ' + t['start'] if t.get('start') else ''}")
     return '\n'.join(lines)

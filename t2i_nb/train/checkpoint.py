@@ -92,6 +92,7 @@ def settings_of(learn)->dict:
     if 'diffusion' in cbs:
         d = cbs['diffusion']
         s['diffusion'] |= {'schedule':getattr(d.schedule, 'name', '?'), 'times':named(d.times), 'weight':named(d.weight)}
+    if 'repair' in cbs: s['repair']['spoil'] = named(cbs['repair'].spoil)
     return json.loads(json.dumps(s))
 
 # %% ../../nbs/58_train.checkpoint.ipynb #3538a61c

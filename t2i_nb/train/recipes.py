@@ -49,7 +49,7 @@ class Recipe:
     refine:int = 48 # Channels of the convolutions behind the transformer
     refine_blocks:int = 3 # Residual blocks there
     sketch:float = 1. # Weight of the transformer's own sketch in the loss; 0: not graded
-    repair:float = 0. # Share of the pictures that are spoilt before they are noised
+    repair:float = 0. # Share of the pictures that are drawn for spoiling before they are noised
     read:int = 40_960 # Captions that the text encoder reads before the first picture; 0: none
     channels:tuple = (32,64) # Of each level of the U-Net
     blocks:int = 1 # Residual blocks a level

@@ -13,31 +13,31 @@ from ..core import bcast, seeded
 from ..diffusion.objectives import noisify, target
 from .diffusion import TrainCB, find_cb
 
-# %% ../../nbs/62_train.repair.ipynb #277f98fa
+# %% ../../nbs/62_train.repair.ipynb #e05f7028
 def paste(
     x:Tensor, # Pictures `(b,c,h,w)`
     generator:torch.Generator, # Chooses the pieces, on any device
     low:float=.25, high:float=.5, # Sides of a piece, shares of the picture's
-    own:float=.5, # Share of the pieces that come from the picture itself; the others are another picture's
+    own:float=.5, # Share of the pieces that come from the picture itself; the others are the one's before it (with one picture: its own)
 )->Tensor: # Spoilt pictures, like `x`
-    "Copy a random rectangle of each picture, or of another one, to a random place in it (after CutMix, Yun et al. 2019, arXiv 1905.04899)"
+    "Copy a random rectangle of each picture, or of another one, to a random place in it (CutPaste, Li et al. 2021, arXiv 2104.04015; from another one: CutMix, Yun et al. 2019, arXiv 1905.04899)"
     b,_,h,w = x.shape
     u = torch.rand(7, b, generator=generator, device=generator.device).to(x.device)
     def span(size, side, cut, to): # which rows (or columns) are pasted over, and which one each is a copy of `(b,size)`
-        side,k = (low+(high-low)*side)*size,torch.arange(size, device=x.device)[None]
-        a,z = (to*(size-side)).round()[:,None],(to*(size-side)+side).round()[:,None]
-        return (k>=a)&(k<z),(k-a+(cut*(size-side)).round()[:,None]).long().clamp(0, size-1)
+        side,k = ((low+(high-low)*side)*size).round(),torch.arange(size, device=x.device)[None]
+        start,end,first = ((v*(size-side)).round()[:,None]+d for v,d in ((to,0), (to,side[:,None]), (cut,0)))
+        return (k>=start)&(k<end),(k-start+first).long().clamp(0, size-1)  # only rows outside the piece are clamped
     (over_y,rows),(over_x,cols) = span(h, *u[:3]),span(w, *u[3:6])
     source = torch.where(bcast(u[6]<own, x), x, x.roll(1, 0))
     piece = source[torch.arange(b, device=x.device)[:,None,None], :, rows[:,:,None], cols[:,None]].movedim(3, 1)
     return torch.where(over_y[:,None,:,None]&over_x[:,None,None], piece, x)
 
-# %% ../../nbs/62_train.repair.ipynb #78eaf4bf
+# %% ../../nbs/62_train.repair.ipynb #1e4dcd7a
 class RepairCB(TrainCB):
-    "A share of the pictures is spoilt before it is noised; what is asked for is the true one (as drivers are trained by Ross et al. 2011, arXiv 1011.0686)"
+    "A share of the pictures is spoilt before it is noised; what is asked for stays the true one (recovery is taught so by Bojarski et al. 2016, arXiv 1604.07316)"
     order,run_valid,name = -6,False,'repair'
     def __init__(self,
-        share:float=.6, # Share of the pictures that are spoilt
+        share:float=.6, # Share of the pictures that are drawn for spoiling; some pieces land on their like and change nothing
         t_min:float=.25, # Nothing is spoilt at lower noise
         spoil=paste, # `fn(x0, generator)->` spoilt pictures
     ): self.share,self.t_min,self.spoil = share,t_min,spoil
