@@ -243,7 +243,7 @@ def evaluate(
         captions = [ds.captions([i%len(ds)])[0] for i in range(n)]
         out['digits'] = digit_accuracy(draw_all(pipe, captions, seed), captions)
     keys = ('images','seconds','images_per_second','start')
-    return {**out, 'conditioning':meter(pipe, data, level, min(600, max(24, 2*n)), seed), 'train':{k:pipe.train.get(k) for k in keys if k!='start' or k in pipe.train}, 'versions':versions()}
+    return {**out, 'conditioning':meter(pipe, data, level, min(600, max(24, 2*n)), seed), 'train':{k:pipe.train.get(k) for k in keys}, 'versions':versions()}
 
 def versions()->dict:
     "What it ran with"
