@@ -38,7 +38,7 @@ def cmd_sample(a):
     from t2i_nb.core import save_picture, save_captioned
     from t2i_nb.pipeline import T2IPipeline
     pipe = T2IPipeline.from_pretrained(a.model, a.device)
-    xs = pipe(a.prompts, a.n, a.seed, a.sampler, a.steps, a.guidance, a.interval)
+    xs = pipe(a.prompts, a.n, a.seed, a.sampler, a.steps, a.guidance, a.interval, a.restarts)
     out = Path(a.out) if a.out else free_name('sample.png')
     if len(xs)==1: save_picture(xs[0], out)
     else: save_captioned(xs, [p for p in a.prompts for _ in range(a.n)], out, ncols=a.n if a.n>1 else min(len(xs), 4))
@@ -164,9 +164,10 @@ def _models(command):
     for c in (s,e,i): c.add_argument('model', help="a folder, or a shipped model such as 'shapes32'")
     s.add_argument('prompts', nargs='+', metavar='prompt', help='what to draw')
     s.add_argument('--n', type=number(int, 1), default=1, help='pictures a prompt (1)')
-    s.add_argument('--steps', type=number(int, 1), help='evaluations of the network')
+    s.add_argument('--steps', type=number(int, 1), help='steps from noise to picture')
     s.add_argument('--guidance', type=number(float, 0), help='0 ignores the prompt, 1 follows it, 2 to 5 exaggerate it')
     s.add_argument('--interval', type=number(float, 0), nargs=2, metavar=('FROM','TO'), help='times at which to guide, of 0 to 1')
+    s.add_argument('--restarts', type=number(int, 0), help='how often the middle of the way is walked again')
     s.add_argument('--sampler', help='ddpm, ddim or euler')
     s.add_argument('--out', help='PNG to write; with several pictures a grid, and each alone in the folder of the same name')
     e.add_argument('--data', help="'shapes', 'digits' or a folder; what it was trained on by default")

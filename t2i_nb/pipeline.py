@@ -16,6 +16,7 @@ from torch import Tensor
 from .core import UserError, default_device, from_config, picture_noise
 from .diffusion.guidance import Denoiser, clamp_x0, guide
 from .diffusion.objectives import check_prediction
+from .diffusion.restart import restart
 from .diffusion.samplers import get_sampler, time_grid
 from .diffusion.schedules import get_schedule
 from .models.t2i import T2IModel, load_model, save_model
@@ -29,12 +30,12 @@ class T2IPipeline:
         size:int, # Side of the pictures
         schedule:str='flow', # The schedule it was trained on
         prediction:str='flow', # What it predicts
-        sampler:str='ddim', steps:int=20, guidance:float=2., interval:list|tuple=(0.,1.), # What it draws with unless told otherwise
+        sampler:str='ddim', steps:int=20, guidance:float=2., interval:list|tuple=(0.,1.), restarts:int=0, # What it draws with unless told otherwise
         train:dict|None=None, # How it was trained: recipe, data, level, images, seconds
     ):
         check_prediction(prediction)
         self.model,self.size,self.schedule,self.prediction = model,size,get_schedule(schedule),prediction
-        self.sampling,self.train = dict(sampler=sampler, steps=steps, guidance=guidance, interval=list(interval)),train or {}
+        self.sampling,self.train = dict(sampler=sampler, steps=steps, guidance=guidance, interval=list(interval), restarts=restarts),train or {}
     def config(self)->dict:
         return dict(diffusion=dict(size=self.size, schedule=self.schedule.name, prediction=self.prediction), sampling=self.sampling, train=self.train)
     def to(self, device):
@@ -64,13 +65,13 @@ def check_prompts(
 def draw(self:T2IPipeline,
     jobs, # `(prompt, k)` pairs: picture k of the prompt
     seed:int=0, # Picture k starts from noise (seed, k)
-    sampler:str|None=None, steps:int|None=None, guidance:float|None=None, interval=None, # None: the model's own
+    sampler:str|None=None, steps:int|None=None, guidance:float|None=None, interval=None, restarts:int|None=None, # None: the model's own
     batch:int=64, # Pictures drawn at a time
     callback=None, # `callback(step, t, xt, x0_hat)`, per batch
 )->Tensor: # `(len(jobs),3,size,size)` in [-1,1], on the CPU
     "Draw any pictures of any prompts"
-    s = {**self.sampling, **{k:v for k,v in dict(sampler=sampler, steps=steps, guidance=guidance, interval=interval).items() if v is not None}}
-    sample = get_sampler(s['sampler'])
+    s = {**self.sampling, **{k:v for k,v in dict(sampler=sampler, steps=steps, guidance=guidance, interval=interval, restarts=restarts).items() if v is not None}}
+    sample = restart(get_sampler(s['sampler']), s['restarts'])
     ts = time_grid(s['steps'], self.schedule, t_max=.999 if self.prediction=='eps' else 1.) # eps says nothing where alpha=0
     out = []
     for i in range(0, len(jobs), batch):
@@ -88,7 +89,7 @@ def __call__(self:T2IPipeline,
     prompts, # A string, or a list of them
     n:int=1, # Pictures a prompt
     seed:int=0, # Picture k of every prompt starts from noise (seed, k)
-    sampler:str|None=None, steps:int|None=None, guidance:float|None=None, interval=None, # None: the model's own
+    sampler:str|None=None, steps:int|None=None, guidance:float|None=None, interval=None, restarts:int|None=None, # None: the model's own
     batch:int=64, # Pictures drawn at a time
     callback=None, # `callback(step, t, xt, x0_hat)`, per batch
 )->Tensor: # `(len(prompts)*n,3,size,size)` in [-1,1], on the CPU: all pictures of the first prompt, then the next
@@ -96,7 +97,7 @@ def __call__(self:T2IPipeline,
     prompts = [prompts] if isinstance(prompts, str) else list(prompts)
     check_prompts(prompts, self.model.encoder.max_len)
     if n<1: raise UserError(f'the number of pictures must be at least 1, not {n}')
-    return self.draw([(p,k) for p in prompts for k in range(n)], seed, sampler, steps, guidance, interval, batch, callback)
+    return self.draw([(p,k) for p in prompts for k in range(n)], seed, sampler, steps, guidance, interval, restarts, batch, callback)
 
 # %% ../nbs/50_pipeline.ipynb #60bc1fa0
 def pretrained_folder()->Path:

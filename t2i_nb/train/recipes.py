@@ -80,6 +80,7 @@ class Recipe:
     steps:int = 20 # Evaluations of the network
     guidance:float = 2. # 1 is none
     interval:tuple = (0.,1.) # Times, from and to, at which to guide
+    restarts:int = 0 # How often the middle of the way is walked again
 
 # %% ../../nbs/63_train.recipes.ipynb #f1f2f3f5
 def recipe_model(r:Recipe, # Sizes and seed
@@ -150,7 +151,8 @@ def check_recipe(
     if (r.images is None)==(r.minutes is None): raise UserError("set either 'images' or 'minutes'")
     if (r.minutes if r.images is None else r.images)<=0: raise UserError(f"setting '{'minutes' if r.images is None else 'images'}' must be above 0")
     if (r.minutes or 0)>1e5: raise UserError(f"setting 'minutes' must be 100,000 at most, not {r.minutes}")
-    if r.read<0 or r.sketch<0: raise UserError(f"settings 'read' and 'sketch' must be 0 or more, not {r.read} and {r.sketch}")
+    for k in ('read','sketch','restarts'):
+        if getattr(r, k)<0: raise UserError(f"setting '{k}' must be 0 or more, not {getattr(r, k)}")
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
     if r.lr<=0: raise UserError(f"setting 'lr' must be above 0, not {r.lr}")
@@ -208,4 +210,4 @@ def recipe_pipeline(
     about:dict|None=None, # How it was trained, for config.json
 )->T2IPipeline: # Shares the model's weights
     "The pipeline that a recipe's model draws with"
-    return T2IPipeline(model, r.size, r.schedule, r.prediction, r.sampler, r.steps, r.guidance, r.interval, about)
+    return T2IPipeline(model, r.size, r.schedule, r.prediction, r.sampler, r.steps, r.guidance, r.interval, r.restarts, about)
