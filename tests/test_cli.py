@@ -51,6 +51,14 @@ def test_picture_k_is_the_same_alone_among_others_first_or_last(t2i, model, tmp_
     assert min(grid.size) > 100 and len(list((tmp_path/'many').iterdir())) == 6
 
 
+def test_every_way_of_sampling_changes_the_picture(t2i, model, tmp_path):
+    "Guidance is not among them: this model has not learned to listen"
+    ways = dict(plain=[], steps=['--steps', 5], restarts=['--restarts', 1], sampler=['--sampler', 'ddpm'], seed=['--seed', 1])
+    for name, args in ways.items(): assert t2i('sample', model, 'two green stars', *args, '--out', f'{name}.png').returncode == 0
+    xs = {name: pixels(tmp_path/f'{name}.png') for name in ways}
+    assert not any(torch.equal(xs[a], xs[b]) for a in ways for b in ways if a < b)
+
+
 def test_fewer_pictures_leave_no_old_ones(t2i, model, tmp_path):
     for n in (4, 2): assert t2i('sample', model, 'a red circle', '--n', n, '--out', 'x.png').returncode == 0
     assert sorted(p.name for p in (tmp_path/'x').iterdir()) == ['0000.png', '0001.png']
@@ -72,7 +80,7 @@ def test_default_name_replaces_nothing(t2i, model, tmp_path):
 
 @pytest.mark.parametrize('args, words', [
     ([''], ['empty']), (['   '], ['empty']), (['red '*2500], ['40 words', 'shorten']), (['a', '--steps', '0'], ['--steps', '1 or more']),
-    (['a', '--guidance', '-1'], ['--guidance', '0 or more']), (['a', '--guidance', 'nan'], ['--guidance']), (['a', '--n', '0'], ['--n']),
+    (['a', '--restarts', '-1'], ['--restarts', '0 or more']), (['a', '--guidance', '-1'], ['--guidance', '0 or more']), (['a', '--guidance', 'nan'], ['--guidance']), (['a', '--n', '0'], ['--n']),
     (['a', '--sampler', 'magic'], ['magic', 'ddim']), (['a', '--interval', '.9', '.2'], ['one time to a later one']), (['a', '--out', 'x.txt'], ['x.txt', '.png']), (['a', '--device', 'tpu'], ['tpu', 'cpu']),
     (['a', '--device', 'cpu:x'], ['cpu:x']), (['a', '--guidance', '1e300'], ['0 or more']), (['a', '--n', '2', '--out', 'x'], ['.png'])])
 def test_bad_sampling(t2i, model, tmp_path, args, words):
