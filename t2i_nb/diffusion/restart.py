@@ -39,8 +39,8 @@ def restart(
         x,first = x_T,0
         for k,part in enumerate(stretch):
             if 0<k<=again: x = renoise(x, ts[low], ts[high], denoiser.schedule, _fresh(noise, -k))
-            x = sampler(denoiser, x, part, cond, noise=noise and (lambda i,first=first: noise(first+i)),
-                        callback=callback and (lambda i,*args,first=first: callback(first+i, *args)), **kwargs)
+            x = sampler(denoiser, x, part, cond, noise=noise and (lambda i: noise(first+i)),
+                        callback=callback and (lambda i,*args: callback(first+i, *args)), **kwargs)
             first += len(part)-1
         return x
     return sample

@@ -77,7 +77,7 @@ class Recipe:
     checkpoint_every:int = 16384 # Pictures between checkpoints
     sample_every:int = 16384 # Pictures between sample grids
     sampler:str = 'ddim' # ddpm, ddim or euler
-    steps:int = 20 # Evaluations of the network
+    steps:int = 20 # From noise to picture
     guidance:float = 2. # 1 is none
     interval:tuple = (0.,1.) # Times, from and to, at which to guide
     restarts:int = 0 # How often the middle of the way is walked again
