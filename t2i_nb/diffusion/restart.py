@@ -6,10 +6,10 @@
 __all__ = ['renoise', 'restart']
 
 # %% ../../nbs/24_diffusion.restart.ipynb #24a00004
-import math
+import math, torch
 from torch import Tensor
 from ..core import UserError
-from .samplers import _fresh
+from .samplers import _fresh, _levels
 from .schedules import Schedule
 
 # %% ../../nbs/24_diffusion.restart.ipynb #24a00007
@@ -21,17 +21,18 @@ def renoise(
     noise:Tensor, # Standard normal, like `xt`
 )->Tensor: # Pictures at time `s`
     "Forward process from one level to a noisier one (Kingma et al. 2021, arXiv 2107.00630, app. A.1)"
-    (a,sigma),(a1,sigma1) = ([v.item() for v in schedule(u.double())] for u in (t,s))
+    (_,a,sigma),(_,a1,sigma1) = _levels(schedule, torch.stack([t, s]))
     return a1/a*xt + math.sqrt(max(sigma1**2-(a1/a*sigma)**2, 0.))*noise
 
 # %% ../../nbs/24_diffusion.restart.ipynb #24a00010
 def restart(
     sampler, # Any with the signature of `sample_ddpm`
     times:int, # How often the stretch is walked again; 0 leaves the sampler as it is
-    lo:float=.2, hi:float=.7, # Times between which it is walked; the nearest of the grid are taken
+    lo:float=.2, hi:float=.7, # Times between which it is walked, 0 <= lo < hi < 1; the nearest of the grid are taken
 ): # A sampler
     "Walk down to `lo`, go up to `hi` by adding noise, walk down again (Xu et al. 2023, arXiv 2306.14878, alg. 1; here with any sampler). A grid too coarse for the stretch is walked once"
     if times<0 or times!=int(times): raise UserError(f'Restarts come in whole numbers, 0 or more, not {times}.')
+    if not 0<=lo<hi<1: raise UserError(f'A restart goes from lo up to hi, 0 <= lo < hi < 1, not from {lo} to {hi}.')
     def sample(denoiser, x_T, ts, cond=None, *, noise=None, callback=None, **kwargs):
         high,low = (int((ts-t).abs().argmin()) for t in (hi,lo))
         again = times*(0<high<low)
