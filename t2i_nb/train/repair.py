@@ -23,10 +23,11 @@ def paste(
     "Copy a random rectangle of each picture, or of another one, to a random place in it (CutPaste, Li et al. 2021, arXiv 2104.04015; from another one: CutMix, Yun et al. 2019, arXiv 1905.04899)"
     b,_,h,w = x.shape
     u = torch.rand(7, b, generator=generator, device=generator.device).to(x.device)
-    def span(size, side, cut, to): # which rows (or columns) are pasted over, and which one each is a copy of `(b,size)`
+    def span(size, side, cut, to):
+        "Which rows (or columns) are pasted over, and which one each becomes a copy of, both `(b,size)`"
         side,k = ((low+(high-low)*side)*size).round(),torch.arange(size, device=x.device)[None]
-        start,end,first = ((v*(size-side)).round()[:,None]+d for v,d in ((to,0), (to,side[:,None]), (cut,0)))
-        return (k>=start)&(k<end),(k-start+first).long().clamp(0, size-1)  # only rows outside the piece are clamped
+        start,first = ((v*(size-side)).round()[:,None] for v in (to,cut))   # where the piece goes, and where it comes from
+        return (k>=start)&(k<start+side[:,None]),(k-start+first).long().clamp(0, size-1) # only rows outside the piece are clamped
     (over_y,rows),(over_x,cols) = span(h, *u[:3]),span(w, *u[3:6])
     source = torch.where(bcast(u[6]<own, x), x, x.roll(1, 0))
     piece = source[torch.arange(b, device=x.device)[:,None,None], :, rows[:,:,None], cols[:,None]].movedim(3, 1)
