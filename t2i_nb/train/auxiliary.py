@@ -21,21 +21,19 @@ from .optimise import ClipCB, EMACB, GuardCB, LRScheduleCB
 def reading_learner(
     encoder:nn.Module, # Is trained in place
     train_ds, valid_ds, # Captioned pictures, small ones: 8x8 will do
-    bs:int=64, # Captions a batch, or all there are if they are fewer
-    lr:float=3e-3, # Learning rate at its highest
     p_drop:float=.1, # Captions dropped, for the null condition
     seed:int=0, # Of weights, order, dropped captions
     device=None, # The best there is by default
     cbs=(), # More callbacks
 )->DiffusionLearner: # `read` runs it
     "A learner that teaches an encoder by the mean pictures of captions"
-    bs = min(bs, len(train_ds))
+    bs = min(64, len(train_ds))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = T2IModel(encoder, MeanPicture(encoder.d, in_channels=train_ds[0][0].shape[0]))
     own = [ClipCB(), GuardCB(), EMACB(.99), LRScheduleCB('linear', warmup=32*bs)]
     return diffusion_learner(get_dls(train_ds, valid_ds, bs=bs, seed=seed, device=device), model, prediction='x0', times='uniform', weight='uniform',
-                             p_drop=p_drop, seed=seed, lr=lr, opt_func=muon, splitter=matrices_apart, cbs=[*own, *cbs])
+                             p_drop=p_drop, seed=seed, lr=3e-3, opt_func=muon, splitter=matrices_apart, cbs=[*own, *cbs])
 
 def read(
     learn:DiffusionLearner, # From `reading_learner`
