@@ -114,9 +114,10 @@ def load_model(
 # %% ../../nbs/34_models.t2i.ipynb #6470b019
 @patch
 def adopt(self:T2IModel,
-    other:T2IModel, # Trained, of the same sizes; its vocabulary may differ
+    other:T2IModel, # Trained, of the same sizes; its vocabulary may differ, and it may lack what the network's `grown` names
 ):
     "Take over all weights, words by their spelling; a model of another architecture is a UserError"
-    state = {**other.state_dict(), **{f'encoder.{k}':v for k,v in self.encoder.translate(other.encoder).items()}}
+    gained = {k:v for k,v in self.state_dict().items() if k.removeprefix('net.').startswith(getattr(self.net, 'grown', ()))}
+    state = {**gained, **other.state_dict(), **{f'encoder.{k}':v for k,v in self.encoder.translate(other.encoder).items()}}
     _check_fit(self.state_dict(), state, 'the model to start from')
     self.load_state_dict(state)
