@@ -72,14 +72,14 @@ class Bottom(nn.Module):
         d:int, # Width of a place, a multiple of 8, and channels at the bottom
         dc:int, # Width of the words
         nf:int, # Channels above, a multiple of 8
-        blocks:int=2, # Residual blocks at the bottom
+        blocks:int=3, # Residual blocks at the bottom
         nh:int=3, # Attention heads
     ):
         super().__init__()
         self.first,self.down,self.merge = ResBlock(nf, nf, d),nn.Conv2d(nf, d, 3, stride=2, padding=1),nn.Conv2d(2*d, d, 1)
         self.blocks = nn.ModuleList([ResBlock(d, d, d) for _ in range(blocks)])
         self.attend = nn.ModuleList([TextBlock(d, dc, nh) for _ in range(blocks-1)])
-        self.up = zero_init(nn.Conv2d(d, nf, 3, padding=1))
+        self.up = zero_init(nn.Conv2d(d, 4*nf, 1))
     def forward(self,
         s:Tensor, # What the pixels say `(b,nf,2h,2w)`
         z:Tensor, # Places, as a picture `(b,d,h,w)`
@@ -91,7 +91,7 @@ class Bottom(nn.Module):
         for i,block in enumerate(self.blocks):
             if i: x = self.attend[i-1](x, cond.tokens, cond.mask)
             x = block(x, e)
-        return s + self.up(F.interpolate(x, scale_factor=2.))
+        return s + F.pixel_shuffle(self.up(x), 2)
 
 class Refine(nn.Module):
     "Places and noised pixels become the picture, by way of places of half the side and residual blocks"
@@ -101,7 +101,7 @@ class Refine(nn.Module):
         nf:int, # Channels, a multiple of 8
         patch:int, # Pixels to a side of a place, even
         blocks:int=2, # Residual blocks
-        bottom:int=2, # Residual blocks at the `Bottom`; 0: there is none
+        bottom:int=3, # Residual blocks at the `Bottom`; 0: there is none
         nh:int=3, # Attention heads there
         in_channels:int=3, # Channels of the picture
     ):
@@ -138,13 +138,13 @@ class DiT(nn.Module):
     def __init__(self,
         d_text:int, # Width of the words' vectors, the encoder's `d`
         d:int=96, # Width of a place's vector
-        depth:int=4, # Blocks
+        depth:int=2, # Blocks
         patch:int=4, # Pixels to a side of one place, even
         nh:int=3, # Attention heads
         mult:int=2, # Feed-forward width over `d`
         refine:int=48, # Channels of the convolutions behind the last block, a multiple of 8
         refine_blocks:int=2, # Residual blocks there
-        bottom:int=2, # Residual blocks at half their resolution, with attention between; 0: none
+        bottom:int=3, # Residual blocks at half their resolution, with attention between; 0: none
         pooled:bool=True, # Add pooled text to the time embedding?
         in_channels:int=3, # Channels of the picture
     ):
