@@ -113,7 +113,7 @@ def settle(
         rate = speed(recipe_reader(trial, learn.model.encoder, device=device))
         r = replace(r, read=min(r.read, round(rate*seconds/6/64)*64))
         n *= 1-r.read/rate/seconds
-    return replace(r, images=max(1, round(n/r.batch))*r.batch)
+    return replace(r, images=max(1, round(n/r.batch))*r.batch, minutes=None)
 
 # %% ../nbs/66_run.ipynb #bf09f918
 def prompts_of(
