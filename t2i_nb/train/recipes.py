@@ -51,6 +51,7 @@ class Recipe:
     bottom:int = 3 # Residual blocks at half their resolution, with attention between; 0: none
     sketch:float = 1. # Weight of the transformer's own sketch in the loss; 0: not graded
     repair:float = 0. # Share of the pictures that are drawn for spoiling before they are noised
+    repair_start:float = 0. # Share of training after which that begins
     read:int = 40_960 # Captions that the text encoder reads before the first picture; 0: none
     channels:tuple = (32,64) # Of each level of the U-Net
     blocks:int = 1 # Residual blocks a level
@@ -102,7 +103,7 @@ SCENES = dict(sampler='ddpm', steps=40, guidance=3., interval=(.5,1.))
 NO_BOTTOM = dict(depth=6, heads=6, refine_blocks=3, bottom=0)
 UNET = dict(net='unet', patch=2, heads=4, sketch=0., read=0, opt='adamw', lr=1.5e-3, batch=16)
 PRESETS = {r.name:r for r in (
-    Recipe('demo', level=2, minutes=10., **SCENES),
+    Recipe('demo', level=2, minutes=10., repair=.6, repair_start=.6, **SCENES),
     Recipe('shapes32', level=3, images=294_912, seed=1, start='shapes32-base', read=0, repair=.6, weight='uniform', lr=1e-3, cooldown=1., ema=.999, **NO_BOTTOM, **SCENES),
     Recipe('shapes32-base', level=3, images=294_912, read=65_536, ema=.999, **NO_BOTTOM, **SCENES),
     Recipe('shapes-tiny', level=1, images=32_768, **UNET | dict(channels=(16,32)), d_text=32, text_depth=1, checkpoint_every=4096, sample_every=8192),
@@ -158,7 +159,7 @@ def check_recipe(
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
     if r.lr<=0: raise UserError(f"setting 'lr' must be above 0, not {r.lr}")
-    for name,value,ok in (('p_drop', r.p_drop, 0<=r.p_drop<=1), ('repair', r.repair, 0<=r.repair<=1), ('ema', r.ema, 0<=r.ema<1), ('cooldown', r.cooldown, 0<=r.cooldown<=1), ('clip', r.clip, r.clip>0), ('warmup', r.warmup, r.warmup>=0), ('text_depth', r.text_depth, r.text_depth>=0), ('seed', r.seed, 0<=r.seed<2**63)):
+    for name,value,ok in (('p_drop', r.p_drop, 0<=r.p_drop<=1), ('repair', r.repair, 0<=r.repair<=1), ('repair_start', r.repair_start, 0<=r.repair_start<=1), ('ema', r.ema, 0<=r.ema<1), ('cooldown', r.cooldown, 0<=r.cooldown<=1), ('clip', r.clip, r.clip>0), ('warmup', r.warmup, r.warmup>=0), ('text_depth', r.text_depth, r.text_depth>=0), ('seed', r.seed, 0<=r.seed<2**63)):
         if not ok: raise UserError(f"setting '{name}' cannot be {value}")
     for name,values in (('net',('dit','unet')), ('lr_kind',LR_KINDS), ('precision',DTYPES), ('level',LEVELS)):
         if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
@@ -193,7 +194,7 @@ def recipe_learner(
     dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device)
     times = get_times(r.times, **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
     own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(r.precision),
-           LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [RepairCB(r.repair)]*(r.repair>0)
+           LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0)
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
                              p_drop=r.p_drop, seed=r.seed, lr=r.lr, cbs=[*own, *cbs], **OPTIMIZERS[r.opt])
 

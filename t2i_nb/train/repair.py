@@ -41,8 +41,10 @@ class RepairCB(TrainCB):
         share:float=.6, # Share of the pictures that are drawn for spoiling; some pieces land on their like and change nothing
         t_min:float=.25, # Nothing is spoilt at lower noise
         spoil=paste, # `fn(x0, generator)->` spoilt pictures
-    ): self.share,self.t_min,self.spoil = share,t_min,spoil
+        start:int=0, # Pictures seen before the first is spoilt
+    ): self.share,self.t_min,self.spoil,self.start = share,t_min,spoil,start
     def before_batch(self):
+        if self.images_seen<self.start: return
         d,(_,t,cond),(_,weight) = find_cb(self.learn, 'diffusion'),self.xb,self.yb
         g = seeded('repair', d.seed, self.micro_step, device=t.device)
         on = (torch.rand(len(t), generator=g, device=t.device)<self.share)&(t>=self.t_min)
