@@ -93,6 +93,7 @@ class Bottom(nn.Module):
             x = block(x, e)
         return s + F.pixel_shuffle(self.up(x), 2)
 
+# %% ../../nbs/32_models.dit.ipynb #b1c2d3e5
 class Refine(nn.Module):
     "Places and noised pixels become the picture, by way of places of half the side and residual blocks"
     def __init__(self,
