@@ -92,13 +92,11 @@ class ClockCB(TrainCB):
 
 def speed(
     learn, # A throw-away learner
-    batches:int=48, # Batches to time
-    warm:int=8, # Batches before them
 )->float: # Pictures a second
-    "Train for a few batches; the fastest and the slowest tenth of them do not count"
+    "Train for 56 batches, of which the first 8 do not count, nor the fastest and the slowest tenth of the others"
     clock,bs = ClockCB(),learn.dls.train.bs
-    learn.fit_images(learn.images_seen+(warm+batches)*bs, cbs=clock)
-    return bs/trim_mean(np.diff(clock.at[warm-1:]), .1).item()
+    learn.fit_images(learn.images_seen+56*bs, cbs=clock)
+    return bs/trim_mean(np.diff(clock.at[7:]), .1).item()
 
 def settle(
     r:Recipe, # With `minutes` or `images`

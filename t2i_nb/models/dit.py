@@ -72,8 +72,8 @@ class Bottom(nn.Module):
         d:int, # Width of a place, a multiple of 8, and channels at the bottom
         dc:int, # Width of the words
         nf:int, # Channels above, a multiple of 8
-        blocks:int=3, # Residual blocks at the bottom
-        nh:int=3, # Attention heads
+        blocks:int, # Residual blocks at the bottom
+        nh:int, # Attention heads
     ):
         super().__init__()
         self.first,self.down,self.merge = ResBlock(nf, nf, d),nn.Conv2d(nf, d, 3, stride=2, padding=1),nn.Conv2d(2*d, d, 1)
@@ -101,9 +101,9 @@ class Refine(nn.Module):
         dc:int, # Width of the words
         nf:int, # Channels, a multiple of 8
         patch:int, # Pixels to a side of a place, even
-        blocks:int=2, # Residual blocks
-        bottom:int=3, # Residual blocks at the `Bottom`; 0: there is none
-        nh:int=3, # Attention heads there
+        blocks:int, # Residual blocks
+        bottom:int, # Residual blocks at the `Bottom`; 0: there is none
+        nh:int, # Attention heads there
         in_channels:int=3, # Channels of the picture
     ):
         super().__init__()
