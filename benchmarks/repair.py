@@ -24,7 +24,7 @@ def right(pipe, n):
 
 def trained(model, images, repair):
     "The model after `images` more pictures: guided as the preset says, and without guidance"
-    r = get_recipe('shapes32', start=model, images=max(images, 32), repair=repair, **CHANGES)
+    r = get_recipe('shapes32-repair', start=model, images=max(images, 32), repair=repair, **CHANGES)
     learn = recipe_learner(r, device=default_device())
     if images: learn.fit_images(r.images)
     with learn.evaluating() as m: return [right(recipe_pipeline(get_recipe(r, guidance=g), m), n) for g in (r.guidance, 1.)]

@@ -32,6 +32,7 @@ from .train.checkpoint import CheckpointCB, resume
 from .train.diffusion import TrainCB, find_cb
 from .train.logging import CSVLogCB, ProgressCB, SampleCB, TensorBoardCB
 from .train.meters import conditioning_meter
+from .train.optimise import get_precision
 from .train.recipes import PRESETS, Recipe, check_recipe, get_recipe, recipe_data, recipe_learner, recipe_pipeline, recipe_reader
 
 # %% ../nbs/66_run.ipynb #720bddc9
@@ -101,8 +102,9 @@ def speed(
 def settle(
     r:Recipe, # With `minutes` or `images`
     device=None,
-)->Recipe: # With `images`, and `read` that fits
-    "Turn minutes into a whole number of batches, by a probe; from here on only pictures count"
+)->Recipe: # With `images`, `read` that fits, and a precision
+    "Turn minutes into a whole number of batches, by a probe, and `auto` into a precision; from here on only pictures count"
+    r = replace(r, precision=get_precision(r.precision, device))
     if r.images is not None: return replace(r, images=max(1, -(-r.images//r.batch))*r.batch)
     seconds,trial = 60*r.minutes,replace(r, images=100_000, minutes=None, read=100_000)
     learn = recipe_learner(trial, device=device)

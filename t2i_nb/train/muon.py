@@ -15,15 +15,19 @@ from .diffusion import FusedAdamW
 # %% ../../nbs/60_train.muon.ipynb #3ea8f733
 def orthogonalise(
     g:Tensor, # Matrices `(...,n,m)`
-    steps:int=5, # Iterations
+    steps:int=5, # Iterations, 1 or more
 )->Tensor: # `(...,n,m)`: the same singular vectors; singular values above about 2e-3 of the norm end between 0.7 and 1.2
-    "Newton-Schulz iteration towards the nearest orthogonal matrix (Jordan et al. 2024)"
+    "Newton-Schulz iteration towards the nearest orthogonal matrix (Jordan et al. 2024), on the small side's square"
     x = g/(g.norm(dim=(-2,-1), keepdim=True)+1e-7)
     tall = x.shape[-2]>x.shape[-1]
     if tall: x = x.mT
-    for _ in range(steps):
-        a = x@x.mT
-        x = 3.4445*x + (-4.7750*a + 2.0315*a@a)@x
+    def polynomial(a):
+        q = 2.0315*a@a - 4.7750*a
+        q.diagonal(dim1=-2, dim2=-1).add_(3.4445)
+        return q
+    p = q = polynomial(a:=x@x.mT)
+    for _ in range(steps-1): p = (q:=polynomial(a:=q@a@q))@p
+    x = p@x
     return x.mT if tall else x
 
 # %% ../../nbs/60_train.muon.ipynb #f13d6bc7

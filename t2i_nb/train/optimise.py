@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LR_KINDS', 'DTYPES', 'AccumulateCB', 'all_grads', 'ClipCB', 'NonFiniteError', 'GuardCB', 'lr_factor', 'LRScheduleCB',
-           'ema_decay', 'EMACB', 'PrecisionCB']
+           'ema_decay', 'EMACB', 'get_precision', 'PrecisionCB']
 
 # %% ../../nbs/56_train.optimise.ipynb #a1a71464
 import contextlib, math
@@ -15,8 +15,9 @@ from fastai.callback.schedule import ParamScheduler
 from fastai.torch_core import find_bs
 from fastcore.basics import patch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..core import UserError
+from ..core import UserError, default_device
 from .diffusion import TrainCB, find_cb
 
 # %% ../../nbs/56_train.optimise.ipynb #10eb733b
@@ -205,16 +206,29 @@ def state_dict(self:EMACB): return {'updates':self.updates, 'shadow':self.shadow
 @patch
 def load_state_dict(self:EMACB, sd): self.updates,self.shadow,self.on = sd['updates'],{n:s.clone() for n,s in sd['shadow'].items()},False
 
-# %% ../../nbs/56_train.optimise.ipynb #82f8c037
+# %% ../../nbs/56_train.optimise.ipynb #f56a0004
 DTYPES = {'fp32':torch.float32, 'bf16':torch.bfloat16, 'fp16':torch.float16}
 
+def get_precision(
+    kind:str='auto', # fp32, bf16, fp16 or auto
+    device=None, # The best there is by default
+)->str: # fp32, bf16 or fp16
+    "`auto` is bf16 where the device multiplies it in hardware, else fp32; the others are themselves"
+    if kind not in ('auto', *DTYPES): raise UserError(f"no precision '{kind}': choose from auto, {', '.join(DTYPES)}")
+    if kind!='auto': return kind
+    dev = torch.device(device or default_device())
+    if dev.type=='cuda': native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else: native = dev.type=='cpu' and getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_bf16', False) # a PyTorch that cannot say gets fp32
+    return 'bf16' if native else 'fp32'
+
+# %% ../../nbs/56_train.optimise.ipynb #82f8c037
 class PrecisionCB(TrainCB):
     "Run the network in the precision asked for, and check on its first activations that it does"
     order,name = 10,'precision'
     def __init__(self,
         kind:str='fp32', # fp32, bf16 or fp16
     ):
-        if kind not in DTYPES: raise UserError(f"no precision '{kind}': choose from {', '.join(DTYPES)}")
+        if kind not in DTYPES: raise UserError(f"no precision '{kind}': choose from {', '.join(DTYPES)}; for 'auto', ask `get_precision`")
         self.kind,self.scaler,self.saved,self.fwd,self.misses = kind,None,None,None,0
     def before_fit(self):
         self.release()
@@ -230,14 +244,15 @@ class PrecisionCB(TrainCB):
 # %% ../../nbs/56_train.optimise.ipynb #458c803b
 @patch
 def borrow(self:PrecisionCB, dev):
-    "Wrap the network's forward; real float32 also means no TF32"
+    "Wrap the network's forward; real float32 also means no TF32, and bfloat16 on a CPU no flash attention"
     self.tf32 = torch.backends.cuda.matmul.allow_tf32,torch.backends.cudnn.allow_tf32
     if self.kind=='fp32': torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     model,dtype = self.model,DTYPES[self.kind]
     self.fwd,self.own = model.forward,model.__dict__.get('forward')
-    fwd = self.fwd
+    fwd,half = self.fwd,dtype!=torch.float32
     def forward(*args, **kwargs):
-        with torch.autocast(dev, dtype=dtype, enabled=dtype!=torch.float32): return fwd(*args, **kwargs).float()
+        with torch.autocast(dev, dtype=dtype, enabled=half), sdpa_kernel(SDPBackend.MATH) if half and dev=='cpu' else contextlib.nullcontext():
+            return fwd(*args, **kwargs).float()
     model.forward = forward
 
 @patch

@@ -27,7 +27,7 @@ from ..pipeline import T2IPipeline, find_model
 from .auxiliary import SketchCB, reading_learner
 from .diffusion import adamw, diffusion_learner
 from .muon import matrices_apart, muon
-from .optimise import DTYPES, LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB
+from .optimise import DTYPES, LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB, get_precision
 from .repair import RepairCB
 
 # %% ../../nbs/63_train.recipes.ipynb #e6f805f1
@@ -75,7 +75,7 @@ class Recipe:
     cooldown:float = .5 # The last share of training over which it falls
     ema:float = .995 # Decay of the averaged weights
     clip:float = 1. # Largest gradient norm
-    precision:str = 'fp32' # fp32, bf16 or fp16
+    precision:str = 'auto' # fp32, bf16, fp16, or what the device is good at
     checkpoint_every:int = 16384 # Pictures between checkpoints
     sample_every:int = 16384 # Pictures between sample grids
     sampler:str = 'ddim' # ddpm, ddim or euler
@@ -101,11 +101,12 @@ def recipe_model(r:Recipe, # Sizes and seed
 # %% ../../nbs/63_train.recipes.ipynb #cb1a88e2
 SCENES = dict(sampler='ddpm', steps=40, guidance=3., interval=(.5,1.))
 NO_BOTTOM = dict(depth=6, heads=6, refine_blocks=3, bottom=0)
-UNET = dict(net='unet', patch=2, heads=4, sketch=0., read=0, opt='adamw', lr=1.5e-3, batch=16)
+UNET = dict(net='unet', patch=2, heads=4, sketch=0., read=0, opt='adamw', lr=1.5e-3, batch=16, precision='fp32')
 PRESETS = {r.name:r for r in (
     Recipe('demo', level=2, minutes=10., repair=.6, repair_start=.6, **SCENES),
-    Recipe('shapes32', level=3, images=294_912, seed=1, start='shapes32-base', read=0, repair=.6, weight='uniform', lr=1e-3, cooldown=1., ema=.999, **NO_BOTTOM, **SCENES),
-    Recipe('shapes32-base', level=3, images=294_912, read=65_536, ema=.999, **NO_BOTTOM, **SCENES),
+    Recipe('shapes32', level=3, images=589_824, seed=1, read=65_536, repair=.6, repair_start=.5, ema=.999, **SCENES),
+    Recipe('shapes32-base', level=3, images=294_912, read=65_536, ema=.999, precision='fp32', **NO_BOTTOM, **SCENES),
+    Recipe('shapes32-repair', level=3, images=294_912, seed=1, start='shapes32-base', read=0, repair=.6, weight='uniform', lr=1e-3, cooldown=1., ema=.999, precision='fp32', **NO_BOTTOM, **SCENES),
     Recipe('shapes-tiny', level=1, images=32_768, **UNET | dict(channels=(16,32)), d_text=32, text_depth=1, checkpoint_every=4096, sample_every=8192),
     Recipe('digits', data='digits', size=16, minutes=4., **UNET, d_text=32, text_depth=1, times_mean=0.),
     Recipe('folder', data='', size=64, minutes=30., **UNET | dict(channels=(32,64,128), attn=(1,2))),
@@ -161,7 +162,7 @@ def check_recipe(
     if r.lr<=0: raise UserError(f"setting 'lr' must be above 0, not {r.lr}")
     for name,value,ok in (('p_drop', r.p_drop, 0<=r.p_drop<=1), ('repair', r.repair, 0<=r.repair<=1), ('repair_start', r.repair_start, 0<=r.repair_start<=1), ('ema', r.ema, 0<=r.ema<1), ('cooldown', r.cooldown, 0<=r.cooldown<=1), ('clip', r.clip, r.clip>0), ('warmup', r.warmup, r.warmup>=0), ('text_depth', r.text_depth, r.text_depth>=0), ('seed', r.seed, 0<=r.seed<2**63)):
         if not ok: raise UserError(f"setting '{name}' cannot be {value}")
-    for name,values in (('net',('dit','unet')), ('lr_kind',LR_KINDS), ('precision',DTYPES), ('level',LEVELS)):
+    for name,values in (('net',('dit','unet')), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
         if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
     check_guidance(r.guidance, r.interval); get_schedule(r.schedule); get_sampler(r.sampler); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
     k = r.patch*(2**(len(r.channels)-1) if r.net=='unet' else 1)
@@ -193,7 +194,7 @@ def recipe_learner(
     model = recipe_model(r, train.captions(range(min(len(train), 5000))))
     dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device)
     times = get_times(r.times, **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
-    own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(r.precision),
+    own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(get_precision(r.precision, device)),
            LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0)
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
                              p_drop=r.p_drop, seed=r.seed, lr=r.lr, cbs=[*own, *cbs], **OPTIMIZERS[r.opt])
@@ -205,7 +206,8 @@ def recipe_reader(
     device=None, # The best there is by default
 ): # A `DiffusionLearner`, for `read(learn, r.read)`
     "A learner that teaches the recipe's encoder to read, on its pictures at 8x8"
-    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), p_drop=r.p_drop, seed=r.seed, device=device, cbs=cbs)
+    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), p_drop=r.p_drop, seed=r.seed, device=device,
+                           cbs=[PrecisionCB(get_precision(r.precision, device)), *cbs])
 
 def recipe_pipeline(
     r:Recipe, # Of the model
