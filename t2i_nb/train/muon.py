@@ -25,8 +25,12 @@ def orthogonalise(
         q = 2.0315*a@a - 4.7750*a
         q.diagonal(dim1=-2, dim2=-1).add_(3.4445)
         return q
-    p = q = polynomial(a:=x@x.mT)
-    for _ in range(steps-1): p = (q:=polynomial(a:=q@a@q))@p
+    a = x@x.mT
+    p = q = polynomial(a)
+    for _ in range(steps-1):
+        a = q@a@q
+        q = polynomial(a)
+        p = q@p
     x = p@x
     return x.mT if tall else x
 
