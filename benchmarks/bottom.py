@@ -34,7 +34,7 @@ def errors(model, schedule):
 
 def arm(images, n, encoder, **changes):
     "One training and what came of it"
-    r = get_recipe('demo', images=images, repair=0., precision='fp32', **changes)
+    r = get_recipe('demo', images=images, repair=0., precision='fp32', restarts=0, **changes)
     learn = recipe_learner(r, device=default_device())
     learn.model.encoder.load_state_dict(encoder)
     start = time.process_time()
