@@ -8,12 +8,13 @@ __all__ = ['load_recipe', 'run_folder', 'next_free', 'alone', 'ClockCB', 'speed'
            'metrics_table']
 
 # %% ../nbs/66_run.ipynb #790a37c5
-import contextlib, json, platform, time
+import contextlib, json, math, platform, time
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np, torch
+from fastai.callback.core import CancelFitException
 from filelock import FileLock, Timeout
 from scipy.stats import trim_mean
 from tqdm import tqdm
@@ -86,31 +87,37 @@ def alone(
 
 # %% ../nbs/66_run.ipynb #007bd6f6
 class ClockCB(TrainCB):
-    "When each training batch of a fit was done, in seconds"
+    "When each training batch of a fit was done, in seconds; after `seconds` and 16 batches the fit ends"
     order,run_valid,name = 99,False,'clock'
+    def __init__(self,
+        seconds:float=math.inf, # How long to train
+    ): self.seconds = seconds
     def before_fit(self): self.at = []
-    def after_batch(self): self.at.append(time.perf_counter())
+    def after_batch(self):
+        self.at.append(time.perf_counter())
+        if len(self.at)>16 and self.at[-1]-self.at[0]>self.seconds: raise CancelFitException()
 
 def speed(
     learn, # A throw-away learner
+    seconds:float, # How long to train
 )->float: # Pictures a second
-    "Train for 56 batches, of which the first 8 do not count, nor the fastest and the slowest tenth of the others"
-    clock,bs = ClockCB(),learn.dls.train.bs
-    learn.fit_images(learn.images_seen+56*bs, cbs=clock)
-    return bs/trim_mean(np.diff(clock.at[7:]), .1).item()
+    "Train for a while; the first half does not count, since a machine that comes from rest is fast for a while, nor the fastest and the slowest tenth of the batches"
+    clock,bs = ClockCB(seconds),learn.dls.train.bs
+    learn.fit_images(100_000, cbs=clock)
+    return bs/trim_mean(np.diff(clock.at[len(clock.at)//2:]), .1).item()
 
 def settle(
     r:Recipe, # With `minutes` or `images`
     device=None,
 )->Recipe: # With `images`, `read` that fits, and a precision
-    "Turn minutes into a whole number of batches, by a probe, and `auto` into a precision; from here on only pictures count"
+    "Turn minutes into a whole number of batches, by a probe that takes a tenth of them, and `auto` into a precision; from here on only pictures count"
     r = replace(r, precision=get_precision(r.precision, device))
     if r.images is not None: return replace(r, images=max(1, -(-r.images//r.batch))*r.batch)
     seconds,trial = 60*r.minutes,replace(r, images=100_000, minutes=None, read=100_000)
     learn = recipe_learner(trial, device=device)
-    n = speed(learn)*seconds
+    n = speed(learn, seconds/10)*seconds
     if r.read:
-        rate = speed(recipe_reader(trial, learn.model.encoder, device=device))
+        rate = speed(recipe_reader(trial, learn.model.encoder, device=device), seconds/60)
         r = replace(r, read=min(r.read, round(rate*seconds/6/64)*64))
         n *= 1-r.read/rate/seconds
     return replace(r, images=max(1, round(n/r.batch))*r.batch, minutes=None)
