@@ -111,7 +111,7 @@ class _Layer(nn.Module):
         b,n,d = x.shape
         bias = torch.as_tensor(bias, dtype=x.dtype, device=x.device).masked_fill(~mask[:,None,None], -1e4) # (b,nh|1,n|1,n)
         q,k,v = self.qkv(self.n1(x)).view(b, n, 3, self.nh, d//self.nh).permute(2,0,3,1,4) # (3,b,nh,n,d/nh)
-        a = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.expand(b, -1, n, n))
+        a = ((q*q.shape[-1]**-.5)@k.mT + bias).softmax(-1)@v                      # (b,nh,n,d/nh)
         x = x + self.out(a.transpose(1,2).reshape(b, n, d))
         return x + self.ff(self.n2(x))
 

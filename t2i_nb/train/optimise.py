@@ -15,7 +15,6 @@ from fastai.callback.schedule import ParamScheduler
 from fastai.torch_core import find_bs
 from fastcore.basics import patch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..core import UserError, default_device
 from .diffusion import TrainCB, find_cb
@@ -223,13 +222,13 @@ def get_precision(
 
 # %% ../../nbs/56_train.optimise.ipynb #82f8c037
 class PrecisionCB(TrainCB):
-    "Run the network in the precision asked for, and check on its first activations that it does"
+    "Run model and text encoder in the precision asked for, and check on the network's first activations that it does"
     order,name = 10,'precision'
     def __init__(self,
         kind:str='fp32', # fp32, bf16 or fp16
     ):
         if kind not in DTYPES: raise UserError(f"no precision '{kind}': choose from {', '.join(DTYPES)}; for 'auto', ask `get_precision`")
-        self.kind,self.scaler,self.saved,self.fwd,self.misses = kind,None,None,None,0
+        self.kind,self.scaler,self.saved,self.lent,self.misses = kind,None,None,None,0
     def before_fit(self):
         self.release()
         dev = next(self.model.parameters()).device.type
@@ -244,23 +243,23 @@ class PrecisionCB(TrainCB):
 # %% ../../nbs/56_train.optimise.ipynb #458c803b
 @patch
 def borrow(self:PrecisionCB, dev):
-    "Wrap the network's forward; real float32 also means no TF32, and bfloat16 on a CPU no flash attention"
+    "Wrap the model's `forward` and `encode`; real float32 also means no TF32"
     self.tf32 = torch.backends.cuda.matmul.allow_tf32,torch.backends.cudnn.allow_tf32
     if self.kind=='fp32': torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    model,dtype = self.model,DTYPES[self.kind]
-    self.fwd,self.own = model.forward,model.__dict__.get('forward')
-    fwd,half = self.fwd,dtype!=torch.float32
-    def forward(*args, **kwargs):
-        with torch.autocast(dev, dtype=dtype, enabled=half), sdpa_kernel(SDPBackend.MATH) if half and dev=='cpu' else contextlib.nullcontext():
-            return fwd(*args, **kwargs).float()
-    model.forward = forward
+    def wrapped(f):
+        def call(*args, **kwargs):
+            with torch.autocast(dev, dtype=DTYPES[self.kind], enabled=self.kind!='fp32'): return f(*args, **kwargs).to(torch.float32)
+        return call
+    self.lent = {k:self.model.__dict__.get(k) for k in ('forward','encode') if hasattr(self.model, k)}
+    for k in self.lent: setattr(self.model, k, wrapped(getattr(self.model, k)))
 
 @patch
 def release(self:PrecisionCB):
-    if self.fwd is None: return
-    if self.own: self.model.forward = self.own
-    else: del self.model.forward
-    self.fwd = None
+    if self.lent is None: return
+    for k,own in self.lent.items():
+        if own: setattr(self.model, k, own)
+        else: delattr(self.model, k)
+    self.lent = None
     torch.backends.cuda.matmul.allow_tf32,torch.backends.cudnn.allow_tf32 = self.tf32
 
 @patch
