@@ -15,7 +15,7 @@ help:
 	@echo 'make test         every notebook, then tests/'
 	@echo 'make test-newest  the same library under the newest fastai and fastcore'
 	@echo 'make docs         the site, in docs/_build/html'
-	@echo 'make bench        speed against peers, JSON'
+	@echo 'make bench        speed and experiments, JSON; hours'
 	@echo 'make check        the half minute of make test that compares notebooks, modules and README'
 	@echo 'make prepare      before a commit: export, clean, README, test'
 	@echo 'make clean        remove what these made'

@@ -1,5 +1,6 @@
 """What going on with spoilt pictures among the others is worth: MODEL is trained on for IMAGES pictures twice, once as usual and once with
 --set repair=.6, from the same seed; both, and MODEL as it was, draw CAPTIONS validation captions from the same noise, with and without guidance. Prints JSON.
+MODEL is `shapes32-base` or another of its architecture.
 python benchmarks/repair.py [MODEL] [IMAGES] [CAPTIONS]"""
 import json
 import sys

@@ -1,4 +1,4 @@
-"Pictures a second of training: the bare network, the plain loop, and the whole `Learner` with all callbacks, interleaved. Prints JSON"
+"Pictures a second of training: the data alone, the plain loop, and the whole `Learner` with all callbacks, interleaved. Prints JSON"
 import json
 import statistics
 import sys
@@ -10,11 +10,13 @@ import torch
 
 from t2i_nb.diffusion.objectives import diffusion_loss
 from t2i_nb.run import make_callbacks
+from t2i_nb.train.optimise import DTYPES, get_precision
 from t2i_nb.train.recipes import get_recipe, recipe_learner
 
 
 def main(preset='demo', batches=10, rounds=5):
     r = get_recipe(preset, images=10_000_000)
+    precision = get_precision(r.precision, 'cpu')
     with tempfile.TemporaryDirectory() as d:
         learn = recipe_learner(r, make_callbacks(r, Path(d)), 'cpu')
         learn.fit_images(3*r.batch)
@@ -23,7 +25,8 @@ def main(preset='demo', batches=10, rounds=5):
 
         def plain():
             "Forward, loss, backward, step: what no training can do without"
-            diffusion_loss(model(x, t, model.encode(captions)), x).backward()
+            with torch.autocast('cpu', dtype=DTYPES[precision], enabled=precision!='fp32'): pred = model(x, t, model.encode(captions)).float()
+            diffusion_loss(pred, x).backward()
             opt.step(); opt.zero_grad()
 
         def data(): learn.dls.train.dataset.get_batch(range(r.batch))
@@ -40,7 +43,7 @@ def main(preset='demo', batches=10, rounds=5):
             seen['learner'].append((learn.images_seen-n)/(time.perf_counter()-s))
             seen['plain'].append(timed(plain, batches)); seen['data'].append(timed(data, batches))
     med = {k: round(statistics.median(v), 1) for k, v in seen.items()}
-    print(json.dumps({'preset': preset, 'images_per_second': med, 'learner_over_plain': round(med['learner']/med['plain'], 3),
+    print(json.dumps({'preset': preset, 'precision': precision, 'images_per_second': med, 'learner_over_plain': round(med['learner']/med['plain'], 3),
                       'batch': r.batch, 'threads': torch.get_num_threads(), 'torch': torch.__version__}))
 
 

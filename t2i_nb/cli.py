@@ -112,8 +112,9 @@ def cmd_info(a):
 def cmd_presets(a):
     "The presets, one a line"
     from t2i_nb.train.recipes import PRESETS
+    wide = max(map(len, PRESETS))
     for r in PRESETS.values():
-        print(f"{r.name:12} {r.data or 'a folder':9} {r.size:3} px  " + (f'{r.images:,} pictures' if r.images else f'{r.minutes:g} minutes'))
+        print(f"{r.name:{wide}} {r.data or 'a folder':9} {r.size:3} px  " + (f'{r.images:,} pictures' if r.images else f'{r.minutes:g} minutes'))
 
 # %% ../nbs/67_cli.ipynb #77cd8c5e
 def setting(text):

@@ -164,22 +164,24 @@ def _remove(p:Path):
 # %% ../nbs/00_core.ipynb #315ef5c4
 @contextlib.contextmanager
 def atomic_path(
-    path, # Final file or folder; a file there is replaced by either, a folder by a folder only
+    path, # Final file or folder; what is there is replaced by its like only
 ):
-    "A path to write to beside `path`; renamed to it when the block ends well, removed when it does not. A file in the place of a folder is a UserError"
+    "A path to write to beside `path`; renamed to it when the block ends well, removed when it does not. A file in the place of a folder, or a folder in that of a file, is a UserError"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f'.{path.name}.', dir=path.parent))
-    tmp = work/path.name
+    tmp,old = work/path.name,work/'old'
     try:
         yield tmp
         for p in ([*tmp.rglob('*'), tmp] if tmp.is_dir() else [tmp]): _fsync(p)
-        if path.is_dir():
-            if not tmp.is_dir(): raise UserError(f"'{path}' is a folder: name a file")
-            path.rename(work/'old')
+        if path.exists() and path.is_dir()!=tmp.is_dir(): raise UserError(f"'{path}' is a {'folder: name a file' if path.is_dir() else 'file: name a folder'}")
+        if path.is_dir(): path.rename(old)
         os.replace(tmp, path)
         _fsync(path.parent)
-    finally: shutil.rmtree(work, ignore_errors=True)
+    finally:
+        if old.exists() and not path.exists(): old.rename(path)
+        shutil.rmtree(work, ignore_errors=True)
+
 
 # %% ../nbs/00_core.ipynb #b1ce9d22
 def save_json(obj, path):
@@ -192,6 +194,7 @@ def load_json(
     "Read JSON. Raises UserError when there is none or it is broken"
     try: return json.loads(Path(path).read_text(encoding='utf-8'))
     except FileNotFoundError: raise UserError(f"no file '{path}'") from None
+    except OSError as e: raise UserError(f"cannot read '{path}': {e.strerror}") from None
     except (ValueError, RecursionError) as e: raise UserError(f"'{path}' is not JSON: {e}") from None
 
 # %% ../nbs/00_core.ipynb #493a9d62

@@ -102,7 +102,7 @@ def verdicts(
     data:str, # Which world
 )->list: # '' for right, what is wrong, or None where nobody can tell
     "What a judge says of each picture"
-    if data=='shapes' and x.shape[-1]==32:
+    if data=='shapes':
         return [', '.join(_WRONG[k] for k,ok in v.items() if not ok and k in _WRONG) for v in grade(x, prompts)]
     if data=='digits':
         read = digit_judge(x.shape[-1]).predict(digit_pixels(x))
@@ -305,6 +305,7 @@ def duration(
 # %% ../nbs/65_report.ipynb #c09725c1
 def read_run(
     out, # A run's folder
+    device=None, # To draw on; the best there is by default
 )->SimpleNamespace: # out, config, log, metrics, grids, prompts, pipe; empty or None when missing
     "Everything that a report is made of"
     out = Path(out)
@@ -313,7 +314,7 @@ def read_run(
     log = read_log(out) if (out/'log.csv').exists() else None
     return SimpleNamespace(out=out, config=read('config.json', {}), log=log if log is not None and len(log) else None, metrics=read('metrics.json', {}),
         grids={int(p.stem):p for p in (out/'samples').glob('*.png') if p.stem.isdigit()}, prompts=read('samples/prompts.json', []),
-        pipe=T2IPipeline.from_pretrained(out/'model') if (out/'model'/'model.safetensors').exists() else None)
+        pipe=T2IPipeline.from_pretrained(out/'model', device) if (out/'model'/'model.safetensors').exists() else None)
 
 def headline(
     run:SimpleNamespace, # From `read_run`
@@ -385,7 +386,7 @@ SECTIONS = (
     ('loss', 'Loss', 'Above the line <i>zero</i> silence would be better; below <i>linear</i> it knows more than any linear filter. Look at the right plot for the noise levels where it still improves.',
      lambda run: f'<div class="plots">{loss_plots(run.log, loss_lines(run.config))}</div>' if run.log is not None else ''),
     ('accuracy', 'Accuracy', 'Share of pictures in which <i>everything</i> is as asked, with 95 % intervals: look at the gap between what was seen and what never was.', _accuracy),
-    ('film', 'Denoising, step by step', 'Above, the picture in the noise at time <i>t</i>; below, what the network believes it will become: look for the step at which it makes up its mind.', _film),
+    ('film', 'Denoising, step by step', 'Above, the picture in the noise at time <i>t</i>; below, what the network believes it will become: look for the step at which it makes up its mind. Where <i>t</i> rises, noise was put back and a stretch is walked again.', _film),
     ('heard', 'Which word was heard where', 'Cross-attention half-way through the drawing, bright where a word counts: the words of one thing should light up in one place.', _heard),
     ('meter', 'Does it listen?', 'What a wrong caption costs, on the same pictures and noise: every cost should be above 0, and most of all at high noise.', _meter),
     ('facts', 'Time and versions', 'Look here before you compare two runs.', lambda run: facts(run.metrics, run.pipe)),
@@ -441,8 +442,9 @@ def page_html(
 
 def write_report(
     out, # A run's folder
+    device=None, # To draw on; the best there is by default
 )->Path: # `out/report.html`
     "Write the report of a run, whole or not at all"
-    path,page = Path(out)/'report.html',page_html(read_run(out))
+    path,page = Path(out)/'report.html',page_html(read_run(out, device))
     with atomic_path(path) as tmp: tmp.write_text(page, encoding='utf-8')
     return path

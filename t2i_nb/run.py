@@ -22,7 +22,7 @@ from tqdm import tqdm
 from . import __version__
 from .core import UserError, atomic_path, default_device, save_json
 from .data.datasets import get_dataset
-from .data.shapes import split_categories
+from .data.shapes import SCORED, split_categories
 from .evaluate.digits import digit_accuracy
 from .evaluate.grader import accuracy, grade
 from .pipeline import T2IPipeline
@@ -182,7 +182,7 @@ def finish(
     metrics = evaluate(T2IPipeline.from_pretrained(out/'model', learn.dls.device), str(out), n=n_score)
     save_json(metrics, out/'metrics.json')
     with atomic_path(out/'model'/'README.md') as tmp: tmp.write_text(model_card(r, about, metrics), encoding='utf-8')
-    write_report(out)
+    write_report(out, learn.dls.device)
     return metrics
 
 def model_card(
@@ -248,8 +248,8 @@ def evaluate(
     if not data: raise UserError('the model does not say what it was trained on: name --data')
     out = dict(model=name, data=data, level=level if data=='shapes' else None, n=n)
     if data=='shapes':
-        for split in ('seen','heldout_triples','heldout_bindings')[:3 if level>1 else 1]: out[split] = score_shapes(pipe, split, level, n, seed)
-        if level==1: out['heldout_bindings'] = score_shapes(pipe, 'heldout_bindings', level, n, seed)
+        for split in SCORED:
+            if split_categories(split, level): out[split] = score_shapes(pipe, split, level, n, seed)
     elif data=='digits':
         ds = get_dataset('digits', 'test', size=pipe.size)
         captions = [ds.captions([i%len(ds)])[0] for i in range(n)]
@@ -266,7 +266,7 @@ def metrics_table(
     m:dict, # metrics.json
 )->str: # Some lines of text
     "Scores as a person reads them"
-    splits = [s for s in ('seen','heldout_triples','heldout_bindings') if s in m]
+    splits = [s for s in SCORED if s in m]
     cell = lambda v: f'{100*v["acc"]:.1f}  [{100*v["ci"][0]:.1f}, {100*v["ci"][1]:.1f}]' if v['n'] else '-'
     lines = [f"{'exact accuracy, %':20}" + ''.join(f'{s.replace("_", " "):>24}' for s in splits)]*bool(splits)
     for c in [c for c in m[splits[0]] if any(m[s][c]['n'] for s in splits)] if splits else ():

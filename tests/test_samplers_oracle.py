@@ -1,11 +1,10 @@
 """Schedules, conversions and samplers against diffusers' schedulers, step for step, with the same noise."""
-import pytest, torch
+import diffusers, pytest, torch
 from t2i_nb.diffusion.guidance import Denoiser, MixtureDenoiser
 from t2i_nb.diffusion.objectives import noisify, target
 from t2i_nb.diffusion.samplers import sample_ddim, sample_ddpm, sample_euler
 from t2i_nb.diffusion.schedules import Schedule, get_schedule
 
-diffusers = pytest.importorskip('diffusers', reason='diffusers is an oracle here: pip install diffusers')
 SHAPE = (3,2,4,4)
 
 

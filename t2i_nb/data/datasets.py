@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..core import UserError, from_pil, from_uint8, to_uint8
-from .shapes import WEIGHTS, caption, render, sample_scene, split_categories
+from .shapes import CATEGORIES, WEIGHTS, caption, render, sample_scene, split_categories
 
 # %% ../../nbs/02_data.datasets.ipynb #8c815f5f
 class Captioned:
@@ -40,10 +40,12 @@ class ShapesDataset(Captioned):
         n:int=100_000, # How many items; the world itself has no end
         seed:int=0, # Another seed, another world of the same kind
         size:int=32, # Side of the pictures
+        weights=tuple(WEIGHTS.values()), # How often training draws each of `CATEGORIES`; those of the level count
     ):
         self.split,self.level,self.n,self.seed,self.size = split,level,n,seed,size
         self.categories = split_categories(split, level)
-        self.shares = np.cumsum([WEIGHTS[c] for c in self.categories])/sum(WEIGHTS[c] for c in self.categories)
+        w = np.array([dict(zip(CATEGORIES, weights))[c] for c in self.categories], float)
+        self.shares = w.cumsum()/w.sum()
         self.key = int.from_bytes(hashlib.sha256(f'{split}|{level}|{seed}'.encode()).digest()[:8], 'little')
     def __len__(self): return self.n
     def item(self, i)->tuple: # `(Scene, caption)`
@@ -197,7 +199,7 @@ class FolderDataset(Captioned):
 def get_dataset(
     name, # 'shapes', 'digits', or a folder
     split:str='train', # Which part
-    **kwargs, # `size`, and for shapes `level`, `n`, `seed`
+    **kwargs, # `size`, and for shapes `level`, `n`, `seed`, `weights`
 )->Captioned:
     "A captioned data set by name. Raises UserError for what is neither known nor a folder"
     known = dict(shapes=ShapesDataset, digits=DigitsDataset)

@@ -52,7 +52,8 @@ def target(
     if prediction=='x0':   return x0
     if prediction=='flow': return eps-x0
     a,s = schedule(t)
-    return bcast(a, x0)*eps - bcast(s, x0)*x0
+    r = (a*a+s*s).sqrt()
+    return bcast(a/r, x0)*eps - bcast(s/r, x0)*x0
 
 # %% ../../nbs/21_diffusion.objectives.ipynb #e99fe26a
 def _like(v, x):
@@ -77,7 +78,8 @@ def to_x0_eps(
     if prediction=='eps':  return (xt - s*pred)/a, pred
     if prediction=='x0':   return pred, (xt - a*pred)/s
     if prediction=='flow': return (xt - s*pred)/(a+s), (xt + a*pred)/(a+s)
-    return (a*xt - s*pred)/(a*a+s*s), (s*xt + a*pred)/(a*a+s*s)
+    r = (a*a+s*s).sqrt()
+    return (a*xt/r - s*pred)/r, (s*xt/r + a*pred)/r
 
 # %% ../../nbs/21_diffusion.objectives.ipynb #1d647279
 def rulers(
@@ -89,7 +91,7 @@ def rulers(
     "Two lines for every loss plot: above the first is divergence, below the second something about pictures was learned"
     check_prediction(prediction)
     a,s = schedule(t)
-    zero,k = {'eps':(torch.ones_like(a), a), 'x0':(m2*torch.ones_like(a), s), 'v':(a*a + m2*s*s, a*a+s*s),
+    zero,k = {'eps':(torch.ones_like(a), a), 'x0':(m2*torch.ones_like(a), s), 'v':((a*a + m2*s*s)/(a*a+s*s), (a*a+s*s).sqrt()),
               'flow':((1+m2)*torch.ones_like(a), a+s)}[prediction]
     return zero, m2*k**2/(m2*a**2 + s**2)
 
@@ -112,7 +114,7 @@ def diffusion_loss(
 
 # %% ../../nbs/21_diffusion.objectives.ipynb #5f68b162
 def x0_factor(
-    logsnr:Tensor, # Log-SNR of each sample `(b,)`, on a variance-preserving schedule for `v`
+    logsnr:Tensor, # Log-SNR of each sample `(b,)`
     prediction:str, # One of `PREDICTIONS`
 )->Tensor: # Mean-square error of `x0_hat` divided by that of the prediction `(b,)`
     "From the loss on any target to the loss on `x0` (Salimans & Ho 2022, sec. 4)"
@@ -190,12 +192,14 @@ LevelLoss = namedtuple('LevelLoss', 'level mean se n')
 def loss_by_level(
     losses:Tensor, # One loss a sample `(n,)`, from `mse_per_sample`
     level:Tensor, # The time or log-SNR of each `(n,)`
-    bins:int|Tensor=10, # Number of equal bins, or their edges
+    bins:int|Tensor=10, # Number of equal bins, or their edges; what lies outside them is left out
 )->LevelLoss: # Middle of each bin, mean loss there, its standard error, number of samples
     "The loss as a curve over noise levels (Nichol & Dhariwal 2021, fig. 2); empty bins are NaN"
     losses,level = losses.detach().cpu().double(),level.detach().cpu().double().clamp(-20, 20)
     edges = torch.linspace(level.min(), level.max(), bins+1) if isinstance(bins, int) else bins
     edges = edges.double()
+    inside = (level>=edges[0])&(level<=edges[-1])
+    losses,level = losses[inside],level[inside]
     i,k = torch.bucketize(level, edges[1:-1].contiguous()),len(edges)-1
     n = torch.bincount(i, minlength=k)
     mean = torch.bincount(i, losses, minlength=k)/n

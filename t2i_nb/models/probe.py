@@ -95,7 +95,7 @@ def dead_parameters(
     model:nn.Module, # Any; left as it was
     loss_fn, # `loss_fn(model)->scalar`
     nudge:float=.02, # Noise added to every weight of the copy that is tested, so that nothing is zero by its start alone
-)->dict: # Parameter -> 'never called' or 'zero gradient'
+)->dict: # Parameter -> 'never called' or 'zero gradient' (but for rounding)
     "Parameters that training cannot move, and why"
     import copy
     test,g = copy.deepcopy(model),torch.Generator().manual_seed(0)
@@ -107,5 +107,5 @@ def dead_parameters(
     out = {}
     for name,p in test.named_parameters():
         if p.grad is None: out[name] = 'never called'
-        elif p.grad.abs().max()<=1e-7*largest: out[name] = 'zero gradient'
+        elif p.grad.abs().max()<=1e-6*largest: out[name] = 'zero gradient'
     return out

@@ -140,7 +140,8 @@ class WordsEncoder(nn.Module):
         max_len:int=MAX_LEN, # Words it reads; more are cut off with a warning
     ):
         super().__init__()
-        if min(d, nh, max_len)<1 or depth<0 or d%nh: raise UserError(f'd={d} must be divisible by nh={nh}, depth={depth} and max_len={max_len} above 0')
+        if min(d, nh, max_len)<1 or depth<0 or d%nh: raise UserError(f'd={d} must be divisible by nh={nh}, max_len={max_len} above 0 and depth={depth} 0 or more')
+        if not all(isinstance(w, str) for w in vocab): raise UserError('the vocabulary must be a list of words')
         self.vocab,self.d,self.depth,self.nh,self.max_len = list(vocab),d,depth,nh,max_len
         self.ids = {w:i+2 for i,w in enumerate(self.vocab)}     # 0 pads, 1 is a word never seen
         self.words,self.near = nn.Embedding(len(vocab)+2, d),nn.Conv1d(d, d, 5, padding=2)

@@ -79,14 +79,14 @@ def named(
     return [getattr(getattr(f, 'func', f), '__name__', '?'), getattr(f, 'keywords', {})]
 
 SETTINGS = {'condition':('p_drop','seed'), 'diffusion':('prediction','seed'), 'accumulate':('k',), 'ema':('decay',), 'clip':('max_norm',),
-            'precision':('kind',), 'lr_schedule':('args',), 'sketch':('weight',), 'repair':('share','t_min')}
+            'precision':('kind',), 'lr_schedule':('args','total'), 'sketch':('weight',), 'repair':('share','t_min','start')}
 
 def settings_of(learn)->dict:
     "What must be the same for a training to go on as if it had not stopped"
     model,dl,cbs = learn.model,learn.dls.train,{cb.name:cb for cb in learn.cbs}
     opt = getattr(learn.opt, 'opt', learn.opt)
     s = {'model':model.config() if hasattr(type(model), 'config') else type(model).__name__,
-         'pictures':dl.n, 'batch size':dl.bs, 'seed of the order':dl.seed, 'optimizer':type(opt).__name__}
+         'pictures':dl.n, 'batch size':dl.bs, 'seed of the order':dl.seed, 'optimizer':type(opt).__name__, 'learning rate':learn.lr}
     for name,attrs in SETTINGS.items():
         if name in cbs: s[name] = {a:getattr(cbs[name], a) for a in attrs}
     if 'diffusion' in cbs:

@@ -22,7 +22,7 @@ from fastcore.basics import noop, patch
 from torch import Tensor, nn
 
 from ..core import UserError, picture_noise, seeded
-from ..data.loaders import Captioned, get_dls
+from ..data.loaders import InMemory, get_dls
 from ..data.shapes import caption, render, sample_scene
 from ..diffusion.guidance import Denoiser, clamp_x0, drop_captions, guide
 from ..diffusion.objectives import diffusion_loss, get_times, get_weight, mse_per_sample, noisify, target
@@ -43,7 +43,7 @@ def synth_dls(
     def scenes(n, key):
         rng = np.random.default_rng(key)
         pairs = [sample_scene(rng, 'single') for _ in range(n)]
-        return Captioned(render([s for s,_ in pairs], size), [caption(spec, rng) for _,spec in pairs])
+        return InMemory(render([s for s,_ in pairs], size), [caption(spec, rng) for _,spec in pairs])
     return get_dls(scenes(n, 0), scenes(64, 1), bs=bs, seed=seed, device='cpu')
 
 # %% ../../nbs/55_train.diffusion.ipynb #de01dc11

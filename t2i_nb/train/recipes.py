@@ -17,7 +17,7 @@ from ..core import UserError, from_config, load_json
 from ..data.datasets import get_dataset
 from ..data.loaders import get_dls
 from ..text.encoders import build_vocab
-from ..data.shapes import LEVELS
+from ..data.shapes import LEVELS, WEIGHTS
 from ..diffusion.guidance import check_guidance
 from ..diffusion.objectives import check_prediction, get_times, get_weight
 from ..diffusion.samplers import get_sampler
@@ -37,6 +37,7 @@ class Recipe:
     name:str = 'custom' # What it is called
     data:str = 'shapes' # 'shapes', 'digits' or a folder of captioned pictures
     level:int = 3 # Of the shapes world: 1, 2 or 3
+    mix:tuple = tuple(WEIGHTS.values()) # How often training draws each category of the shapes world
     size:int = 32 # Side of the pictures in pixels
     images:int|None = None # Pictures to train on; None: as many as fit in `minutes`
     minutes:float|None = None # Time to train, turned into `images` by a probe
@@ -167,7 +168,8 @@ def check_recipe(
     check_guidance(r.guidance, r.interval); get_schedule(r.schedule); get_sampler(r.sampler); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
     k = r.patch*(2**(len(r.channels)-1) if r.net=='unet' else 1)
     if r.size%k: raise UserError(f"setting 'size' must be divisible by {k}, not {r.size}")
-    r = replace(r, channels=tuple(r.channels), attn=tuple(r.attn), interval=tuple(r.interval))
+    if len(r.mix)!=len(WEIGHTS) or not all(type(k) in (int,float) and 0<=k<math.inf for k in r.mix) or not sum(r.mix[:len(LEVELS[r.level])]): raise UserError(f"setting 'mix' is {len(WEIGHTS)} numbers, one for each of {', '.join(WEIGHTS)}, not {r.mix}")
+    r = replace(r, **{k:tuple(getattr(r, k)) for k in ('mix','channels','attn','interval')})
     recipe_model(replace(r, start=''), [])                               # sizes that no network can have
     return r
 
@@ -181,7 +183,7 @@ def recipe_data(
     if r.data!='shapes': return get_dataset(r.data, 'train', size=r.size),get_dataset(r.data, 'valid', size=r.size)
     kw = dict(level=r.level, size=r.size)
     valid = 'valid' if r.level>1 else 'seen'                             # one object has no arrangement to hold back
-    return get_dataset('shapes', 'train', n=r.images or 1_000_000, seed=r.seed, **kw), get_dataset('shapes', valid, n=512, seed=VALID_SEED, **kw)
+    return get_dataset('shapes', 'train', n=r.images or 1_000_000, seed=r.seed, weights=r.mix, **kw), get_dataset('shapes', valid, n=512, seed=VALID_SEED, **kw)
 
 # %% ../../nbs/63_train.recipes.ipynb #63fae40e
 def recipe_learner(

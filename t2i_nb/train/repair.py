@@ -18,7 +18,7 @@ def paste(
     x:Tensor, # Pictures `(b,c,h,w)`
     generator:torch.Generator, # Chooses the pieces, on any device
     low:float=.25, high:float=.5, # Sides of a piece, shares of the picture's
-    own:float=.5, # Share of the pieces that come from the picture itself; the others are the one's before it (with one picture: its own)
+    own:float=.5, # Share of the pieces that come from the picture itself; the others come from the picture before it in the batch (with one picture: from itself)
 )->Tensor: # Spoilt pictures, like `x`
     "Copy a random rectangle of each picture, or of another one, to a random place in it (CutPaste, Li et al. 2021, arXiv 2104.04015; from another one: CutMix, Yun et al. 2019, arXiv 1905.04899)"
     b,_,h,w = x.shape
