@@ -104,7 +104,7 @@ SCENES = dict(sampler='ddpm', steps=40, guidance=3., interval=(.5,1.))
 NO_BOTTOM = dict(depth=6, heads=6, refine_blocks=3, bottom=0)
 UNET = dict(net='unet', patch=2, heads=4, sketch=0., read=0, opt='adamw', lr=1.5e-3, batch=16)
 PRESETS = {r.name:r for r in (
-    Recipe('demo', level=2, minutes=10., repair=.6, repair_start=.6, restarts=1, **SCENES),
+    Recipe('demo', level=2, mix=(1,1,3,3,1,2), minutes=10., repair=.6, repair_start=.6, restarts=1, **SCENES),
     Recipe('shapes32', level=3, images=589_824, seed=1, read=65_536, repair=.6, repair_start=.5, ema=.999, restarts=1, **SCENES),
     Recipe('shapes32-base', level=3, images=294_912, read=65_536, ema=.999, precision='fp32', **NO_BOTTOM, **SCENES),
     Recipe('shapes32-repair', level=3, images=294_912, seed=1, start='shapes32-base', read=0, repair=.6, weight='uniform', lr=1e-3, cooldown=1., ema=.999, precision='fp32', **NO_BOTTOM, **SCENES),
