@@ -101,25 +101,25 @@ def speed(
     learn, # A throw-away learner
     seconds:float, # How long to train
 )->float: # Pictures a second
-    "Train for a while; the first half does not count, since a machine that comes from rest is fast for a while, nor the fastest and the slowest tenth of the batches"
+    "Train for a while; only the last third counts, since a machine that comes from rest is fast for a while, and of that neither the fastest nor the slowest tenth of the batches"
     clock,bs = ClockCB(seconds),learn.dls.train.bs
     learn.fit_images(100_000, cbs=clock)
-    return bs/trim_mean(np.diff(clock.at[len(clock.at)//2:]), .1).item()
+    return bs/trim_mean(np.diff(clock.at[2*len(clock.at)//3:]), .1).item()
 
 def settle(
     r:Recipe, # With `minutes` or `images`
     device=None,
 )->Recipe: # With `images`, `read` that fits, and a precision
-    "Turn minutes into a whole number of batches, by a probe that takes a tenth of them, and `auto` into a precision; from here on only pictures count"
+    "Turn minutes into a whole number of batches, by a trial that takes a sixth of them, and `auto` into a precision; from here on only pictures count"
     r = replace(r, precision=get_precision(r.precision, device))
     if r.images is not None: return replace(r, images=max(1, -(-r.images//r.batch))*r.batch)
     seconds,trial = 60*r.minutes,replace(r, images=100_000, minutes=None, read=100_000)
     learn = recipe_learner(trial, device=device)
-    n = speed(learn, seconds/10)*seconds
     if r.read:
         rate = speed(recipe_reader(trial, learn.model.encoder, device=device), seconds/60)
         r = replace(r, read=min(r.read, round(rate*seconds/6/64)*64))
-        n *= 1-r.read/rate/seconds
+        seconds -= r.read/rate
+    n = speed(learn, .15*60*r.minutes)*seconds                              # after the reader's trial: the machine is at work by then
     return replace(r, images=max(1, round(n/r.batch))*r.batch, minutes=None)
 
 # %% ../nbs/66_run.ipynb #bf09f918

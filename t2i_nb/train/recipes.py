@@ -168,7 +168,8 @@ def check_recipe(
     check_guidance(r.guidance, r.interval); get_schedule(r.schedule); get_sampler(r.sampler); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
     k = r.patch*(2**(len(r.channels)-1) if r.net=='unet' else 1)
     if r.size%k: raise UserError(f"setting 'size' must be divisible by {k}, not {r.size}")
-    if len(r.mix)!=len(WEIGHTS) or not all(type(k) in (int,float) and 0<=k<math.inf for k in r.mix) or not sum(r.mix[:len(LEVELS[r.level])]): raise UserError(f"setting 'mix' is {len(WEIGHTS)} numbers, one for each of {', '.join(WEIGHTS)}, not {r.mix}")
+    shares = all(type(k) in (int,float) and 0<=k<math.inf for k in r.mix) and sum(r.mix[:len(LEVELS[r.level])])
+    if len(r.mix)!=len(WEIGHTS) or not shares: raise UserError(f"setting 'mix' is {len(WEIGHTS)} numbers, one for each of {', '.join(WEIGHTS)}, not {r.mix}")
     r = replace(r, **{k:tuple(getattr(r, k)) for k in ('mix','channels','attn','interval')})
     recipe_model(replace(r, start=''), [])                               # sizes that no network can have
     return r
