@@ -182,7 +182,6 @@ def atomic_path(
         if old.exists() and not path.exists(): old.rename(path)
         shutil.rmtree(work, ignore_errors=True)
 
-
 # %% ../nbs/00_core.ipynb #b1ce9d22
 def save_json(obj, path):
     "Write `obj` as JSON, whole or not at all"
