@@ -54,7 +54,7 @@ class SeededDL(TfmdDL):
         if len(dataset)==0: raise UserError('the dataset is empty: there is nothing to load')
         if bs<1: raise UserError(f'a batch of {bs} pictures is none: use 1 or more')
         if drop_last and bs>len(dataset):
-            raise UserError(f'a batch of {bs} is larger than the data: set batch={len(dataset)} or less')
+            raise UserError(f"a batch of {bs} is larger than the data: set 'batch' to {len(dataset)} or less")
         kwargs = {**kwargs, 'indexed':True}
         super().__init__(dataset, bs=bs, shuffle=shuffle, drop_last=drop_last, num_workers=num_workers, **kwargs)
         self.seed,self.epoch,self.start,self.budget,self._n_inp = seed,0,0,None,1

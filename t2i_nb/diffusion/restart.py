@@ -31,7 +31,7 @@ def restart(
     lo:float=.2, hi:float=.7, # Times between which it is walked, 0 <= lo < hi < 1; the nearest of the grid are taken
 ): # A sampler
     "Walk down to `lo`, go up to `hi` by adding noise, walk down again (Xu et al. 2023, arXiv 2306.14878, alg. 1; here with any sampler). A grid too coarse for the stretch is walked once"
-    if times<0 or times!=int(times): raise UserError(f'Restarts come in whole numbers, 0 or more, not {times}.')
+    if not 0<=times<=100 or times!=int(times): raise UserError(f'Restarts come in whole numbers, at least 0 and at most 100, not {times}.')
     if not 0<=lo<hi<1: raise UserError(f'A restart goes from lo up to hi, 0 <= lo < hi < 1, not from {lo} to {hi}.')
     def sample(denoiser, x_T, ts, cond=None, *, noise=None, callback=None, **kwargs):
         high,low = (int((ts-t).abs().argmin()) for t in (hi,lo))

@@ -22,8 +22,8 @@ def time_grid(
     t_max:float=1., # Where sampling starts; below 1 for an `eps` network on a schedule that ends at alpha=0
     t_min:float=0., # Where it ends
 )->Tensor: # Decreasing times `(steps+1,)`, on the CPU
-    "The times a sampler visits (even in log-SNR: Lu et al. 2022, arXiv 2206.00927, sec. 3); `UserError` if `steps` is not 1 or more"
-    if steps<1 or steps!=int(steps): raise UserError(f'Sampling takes a whole number of steps, at least 1, not {steps}.')
+    "The times a sampler visits (even in log-SNR: Lu et al. 2022, arXiv 2206.00927, sec. 3); `UserError` if `steps` is no number of steps"
+    if not 1<=steps<=10_000 or steps!=int(steps): raise UserError(f'Sampling takes a whole number of steps, at least 1 and at most 10,000, not {steps}.')
     if spacing not in SPACINGS: raise UserError(f'No spacing {spacing!r}: choose one of {", ".join(SPACINGS)}.')
     if not 0<=t_min<t_max<=1: raise UserError(f'Times run from t_max down to t_min inside [0,1], not from {t_max} to {t_min}.')
     ts = torch.linspace(t_max, t_min, int(steps)+1)

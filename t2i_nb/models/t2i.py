@@ -10,10 +10,10 @@ from pathlib import Path
 
 from fastcore.basics import patch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import nn, Tensor
 
-from ..core import UserError, atomic_path, from_config, load_json, save_json
+from ..core import UserError, atomic_path, from_config, load_json, refuse_others, save_json
 from ..text.encoders import TextCond, make_encoder
 from .dit import DiT
 from .mean import MeanPicture
@@ -50,6 +50,8 @@ def make_model(
 )->T2IModel: # With fresh weights
     "Build a model from its configuration; what is wrong with it is a UserError that names the setting"
     def build(encoder:dict, net:dict):
+        for k,v in (*encoder.items(), *net.items()):
+            if isinstance(v, int) and v>65_536: raise UserError(f"setting '{k}' must be 65,536 at most, not {v}")
         enc,kind = make_encoder(encoder),net.get('kind')
         if not isinstance(kind, str) or kind not in NETS: raise UserError(f"no network '{kind}': choose from {', '.join(NETS)}")
         return T2IModel(enc, from_config(NETS[kind], {'d_text':enc.d, **{k:v for k,v in net.items() if k!='kind'}}, kind))
@@ -69,12 +71,10 @@ def save_model(
     card:str, # The model card, README.md
 ):
     "Write config.json, model.safetensors and README.md, all or nothing"
-    if Path(folder).is_file(): raise UserError(f"'{folder}' is a file: name a folder for the model")
-    others = {p.name for p in Path(folder).iterdir()}-MODEL_FILES if Path(folder).is_dir() else ()
-    if others: raise UserError(f"'{folder}' holds '{min(others)}', which is no part of a model, and is not replaced: name another folder")
+    refuse_others(folder, MODEL_FILES, 'a model')
     with atomic_path(folder) as tmp:
         tmp.mkdir()
-        save_file({k:v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp/'model.safetensors')
+        (tmp/'model.safetensors').write_bytes(save({k:v.detach().cpu().contiguous() for k,v in model.state_dict().items()}))
         save_json({'model':model.config(), **extra}, tmp/'config.json')
         (tmp/'README.md').write_text(card, encoding='utf-8')
 
@@ -93,8 +93,9 @@ def load_weights(
     path = Path(path)
     if path.suffix!='.safetensors': raise UserError(f"'{path}' is refused unopened: only .safetensors files hold weights here, since a pickle can run code")
     if not path.is_file(): raise UserError(f"'{path.parent}' holds no {path.name}: is the folder half written?")
-    try: state = load_file(path)
-    except (SafetensorError, OSError) as e: raise UserError(f"'{path}' is broken or half written ({e}): save the model again") from None
+    try: state = load(path.read_bytes())
+    except OSError as e: raise UserError(f"cannot read '{path}': {e.strerror}") from None
+    except SafetensorError as e: raise UserError(f"'{path}' is broken or half written ({e}): save the model again") from None
     _check_fit(model.state_dict(), state, f"'{path}'")
     model.load_state_dict(state)
 

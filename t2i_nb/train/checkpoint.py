@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..core import UserError, atomic_path, load_json
@@ -128,7 +128,7 @@ def write_checkpoint(
     tree = json.dumps(pack(state, tensors))
     with atomic_path(path) as tmp:
         tmp.mkdir()
-        save_file(tensors, tmp/'tensors.safetensors')
+        (tmp/'tensors.safetensors').write_bytes(save(tensors))
         head = json.dumps({'format':1, 'sha256':digest(tmp/'tensors.safetensors', tree)})
         (tmp/'state.json').write_text(f'{head[:-1]}, "state": {tree}}}\n')
 
@@ -190,7 +190,7 @@ def save(self:CheckpointCB)->Path:
     "Write a checkpoint now; when that fails the older ones are as they were"
     path = self.folder/f'{self.images_seen:08d}'
     try: write_checkpoint(state_of(self.learn), path)
-    except (OSError, SafetensorError) as e:
+    except OSError as e:
         left = next(iter(checkpoints(self.folder)), None)
         raise UserError(f"no checkpoint could be written to '{self.folder}' ({e}): free some space and resume"
                         + (f"; '{left}' is intact" if left else '')) from None
@@ -260,7 +260,7 @@ def newest_readable(
             aside = path.with_name(path.name+'.broken')
             shutil.rmtree(aside, ignore_errors=True)
             with contextlib.suppress(OSError): path.rename(aside)
-    raise UserError(f"no readable checkpoint in '{folder}'")
+    raise UserError(f"no readable checkpoint in '{folder}': train anew, into another folder or with --overwrite")
 
 # %% ../../nbs/58_train.checkpoint.ipynb #16b31c58
 def restore(
