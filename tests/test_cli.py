@@ -73,16 +73,42 @@ def test_folders_of_the_user_are_left_alone(t2i, model, tmp_path):
     assert all((tmp_path/d/'0007.png').read_text() == 'mine' for d in ('a.png', 'b', 'scores.json', 'sample'))
 
 
+def test_only_pictures_of_ours_are_replaced(t2i, model, tmp_path):
+    (tmp_path/'b').mkdir()
+    Image.new('RGB', (8, 8)).save(tmp_path/'b'/'0000.png')
+    assert t2i('sample', model, 'a red circle', '--out', 'b.png').returncode == 0
+    fails(t2i('sample', model, 'a red circle', '--n', 2, '--out', 'b.png'), "'b'", '0000.png', 'name another')
+    assert Image.open(tmp_path/'b'/'0000.png').size == (8, 8)
+
+
+def test_links_and_pipes_stand(t2i, model, tmp_path):
+    (tmp_path/'there').mkdir()
+    (tmp_path/'x.png').symlink_to('there/y.png')
+    assert t2i('sample', model, 'a red circle', '--out', 'x.png').returncode == 0
+    assert (tmp_path/'x.png').is_symlink() and Image.open(tmp_path/'there'/'y.png').size == (32, 32)
+    os.mkfifo(tmp_path/'pipe')
+    fails(t2i('eval', model, '--data', 'shapes', '--n', 2, '--json', 'pipe'), 'pipe', 'neither a file nor a folder')
+    (tmp_path/'file').write_text('mine')
+    fails(t2i('sample', model, 'a red circle', '--out', 'file/x.png'), 'is a file')
+
+
+def test_a_prompt_is_shown_as_it_was_typed(t2i, model, tmp_path):
+    run = t2i('sample', model, r'a red $\frac{$ circle 🟥', 'two green stars', '--out', 'x.png')
+    assert run.returncode == 0 and run.stderr.count('\n') <= 1, run
+    assert Image.open(tmp_path/'x'/'0000.png').text['Description'] == r'a red $\frac{$ circle 🟥'
+
+
 def test_default_name_replaces_nothing(t2i, model, tmp_path):
     names = [t2i('sample', model, 'a red circle').stdout.strip() for _ in range(2)]
     assert names == ['sample.png', 'sample-2.png'] and all((tmp_path/n).exists() for n in names)
 
 
 @pytest.mark.parametrize('args, words', [
-    ([''], ['empty']), (['   '], ['empty']), (['red '*2500], ['40 words', 'shorten']), (['a', '--steps', '0'], ['--steps', '1 or more']),
-    (['a', '--restarts', '-1'], ['--restarts', '0 or more']), (['a', '--guidance', '-1'], ['--guidance', '0 or more']), (['a', '--guidance', 'nan'], ['--guidance']), (['a', '--n', '0'], ['--n']),
+    ([''], ['empty']), (['   '], ['empty']), (['red '*2500], ['40 words', 'shorten']), (['a', '--steps', '0'], ['--steps', 'at least 1']),
+    (['a', '--restarts', '-1'], ['--restarts', 'at least 0']), (['a', '--guidance', '-1'], ['--guidance', 'at least 0']), (['a', '--guidance', 'nan'], ['--guidance']), (['a', '--n', '0'], ['--n']),
     (['a', '--sampler', 'magic'], ['magic', 'ddim']), (['a', '--interval', '.9', '.2'], ['one time to a later one']), (['a', '--out', 'x.txt'], ['x.txt', '.png']), (['a', '--device', 'tpu'], ['tpu', 'cpu']),
-    (['a', '--device', 'cpu:x'], ['cpu:x']), (['a', '--guidance', '1e300'], ['0 or more']), (['a', '--n', '2', '--out', 'x'], ['.png'])])
+    (['a', '--device', 'cpu:x'], ['cpu:x']), (['a', '--guidance', '1e300'], ['at most 10,000']), (['a', '--n', '2', '--out', 'x'], ['.png']),
+    (['a', '--out', 'x.h5'], ['.png']), (['a', '--steps', '9'*25], ['at most 10,000']), (['a', '--n', '999999999'], ['at most 10,000']), (['a', '--out', ''], ['empty'])])
 def test_bad_sampling(t2i, model, tmp_path, args, words):
     fails(t2i('sample', model, *args), *words)
     assert not list(tmp_path.glob('*.png'))
@@ -99,11 +125,14 @@ def damaged(model, to, what):
     elif what == 'unknown key': config['model']['net']['chanels'] = [8]
     elif what == 'wrong type': config['diffusion']['size'] = 'big'
     elif what == 'other architecture': config['model']['net']['channels'] = [16, 64]
-    if what in ('unknown key', 'wrong type', 'other architecture'): save_json(config, to/'config.json')
+    elif what == 'too large': config['diffusion']['size'] = 10**6
+    elif what == 'wrong training': config['train'] = 5
+    if 'half' not in what and what != 'no weights': save_json(config, to/'config.json')
 
 
 @pytest.mark.parametrize('what, words', [('half weights', ['broken']), ('no weights', ['model.safetensors']), ('half config', ['not JSON']),
-    ('unknown key', ['chanels']), ('wrong type', ['size', 'big']), ('other architecture', ['architecture'])])
+    ('unknown key', ['chanels']), ('wrong type', ['size', 'big']), ('other architecture', ['architecture']), ('too large', ['size', '1,024']),
+    ('wrong training', ['train', 'dict'])])
 def test_damaged_model(t2i, model, tmp_path, what, words):
     damaged(model, tmp_path/'m', what)
     fails(t2i('sample', 'm', 'a red circle'), *words)

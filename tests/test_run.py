@@ -177,3 +177,27 @@ def test_any_folder(t2i, tmp_path):
     m = json.loads((tmp_path/'run'/'metrics.json').read_text())
     assert m['conditioning']['true'] > 0 and 'seen' not in m
     assert t2i('sample', 'run', 'all red', '--out', 'x.png').returncode == 0
+
+
+@pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='needs Linux to see what a process has loaded')
+def test_ctrl_c_is_heard_while_pytorch_loads(tmp_path):
+    p = start(tmp_path, 'sample', 'shapes32', 'a red circle')
+    def loading():
+        with open(f'/proc/{p.pid}/maps') as f: return 'libtorch' in f.read()
+    wait_for(loading, p)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate()
+    assert p.returncode == 130 and err.splitlines() == ['t2i: stopped'], (p.returncode, err)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_at_the_end_loses_nothing(whole, tmp_path):
+    "Saving the model of a finished run again, with room for a part of it"
+    shutil.copytree(whole[0], tmp_path/'run')
+    room = (tmp_path/'run'/'model'/'model.safetensors').stat().st_size//2
+    def tight(): resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)); signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = weights(tmp_path/'run')
+    p = start(tmp_path, 'train', '--resume', '--out', 'run', '--n', 12, preexec_fn=tight)
+    out, err = p.communicate()
+    assert p.returncode == 2 and 'Traceback' not in err and 'File too large' in err.splitlines()[-1], err
+    assert same(before, weights(tmp_path/'run'))
