@@ -39,10 +39,10 @@ def filled(text):
 # %% ../nbs/67_cli.ipynb #9a175a80
 def cmd_sample(a):
     "Draw pictures of prompts"
-    from t2i_nb.core import check_writable, save_picture, save_captioned
+    from t2i_nb.core import check_picture, save_picture, save_captioned
     from t2i_nb.pipeline import T2IPipeline
     out = Path(a.out) if a.out else free_name('sample.png')
-    check_writable(out)
+    check_picture(out, many=len(a.prompts)*a.n>1)
     pipe = T2IPipeline.from_pretrained(a.model, a.device)
     xs = pipe(a.prompts, a.n, a.seed, a.sampler, a.steps, a.guidance, a.interval, a.restarts)
     if len(xs)==1: save_picture(xs[0], out, a.prompts[0])
@@ -103,8 +103,8 @@ def cmd_eval(a):
     pipe = T2IPipeline.from_pretrained(a.model, a.device)
     with atomic_path(file) if file else contextlib.nullcontext() as tmp:     # opened first: no one waits an hour to hear that it cannot be
         metrics = evaluate(pipe, a.model, a.data, a.level, a.n, a.seed)
+        print(json.dumps(metrics) if a.json=='-' else metrics_table(metrics))
         if file: tmp.write_text(json.dumps(metrics, indent=1)+'\n')
-    print(json.dumps(metrics) if a.json=='-' else metrics_table(metrics))
 
 def cmd_info(a):
     "What a model is"
@@ -212,7 +212,7 @@ def main(argv=None)->int: # Exit status: 0, 2 for a user's mistake, 130 for Ctrl
 
 def out_of_memory(e:Exception)->bool:
     "Of Python, of PyTorch on the CPU, of PyTorch on a GPU"
-    return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and any(s in str(e) for s in ("can't allocate memory",'out of memory'))
+    return isinstance(e, MemoryError) or isinstance(e, RuntimeError) and any(s in str(e) for s in ("can't allocate memory",'not enough memory','out of memory','ALLOC_FAILED'))
 
 def explain(e:Exception)->str:
     "One line for an error"

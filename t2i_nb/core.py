@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['LITTER', 'PICTURES', 'UserError', 'from_uint8', 'to_uint8', 'from_pil', 'to_pil', 'image_grid', 'plot_style',
            'show_images', 'seeded', 'picture_noise', 'default_device', 'bcast', 'check_writable', 'atomic_path',
-           'refuse_others', 'save_json', 'load_json', 'save_picture', 'save_captioned', 'from_config']
+           'refuse_others', 'save_json', 'save_tensors', 'load_json', 'check_picture', 'save_picture', 'save_captioned',
+           'from_config']
 
 # %% ../nbs/00_core.ipynb #c85366bc
-import contextlib, hashlib, inspect, io, json, os, shutil, tempfile, textwrap, types, typing, warnings
+import contextlib, hashlib, inspect, json, os, re, shutil, tempfile, textwrap, types, typing, warnings
 from pathlib import Path
 
 import numpy as np, torch
 from PIL import Image, PngImagePlugin
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 # %% ../nbs/00_core.ipynb #13764ff9
@@ -160,12 +163,14 @@ def _fsync(p:Path):
 def check_writable(
     path, # A file or a folder that may not be there yet
 )->Path: # What it really is, links followed
-    "Refuse, as a UserError, a place where nothing can be put: a device, a name below a file, a folder without permission. Before the work, not after it"
-    real = Path(os.path.realpath(path))
-    if real.exists() and not (real.is_file() or real.is_dir()): raise UserError(f"'{path}' is neither a file nor a folder, and is not replaced: name another")
-    home = next(p for p in real.parents if p.exists())
+    "Refuse, as a UserError, a place where nothing can be put: a device, the folder one is in, a name below a file, a folder without permission. Before the work, not after it"
+    real,here = Path(os.path.realpath(path)),Path.cwd()
+    if any(p.exists() and not (p.is_file() or p.is_dir()) for p in (Path(path),real)): raise UserError(f"'{path}' is neither a file nor a folder, and is not replaced: name another")
+    if real in (here, *here.parents): raise UserError(f"'{path}' is the folder you are in, or holds it: name another")
+    home = next(p for p in (*real.parents, real) if p.exists())
     if not home.is_dir(): raise UserError(f"'{path}' cannot be: '{home}' is a file")
-    if not os.access(home, os.W_OK|os.X_OK): raise UserError(f"'{path}' cannot be written: no permission in '{home}'")
+    for p in (home, *[real]*real.is_dir()):
+        if not os.access(p, os.W_OK|os.X_OK): raise UserError(f"'{path}' cannot be written: no permission in '{p}'")
     return real
 
 # %% ../nbs/00_core.ipynb #315ef5c4
@@ -176,7 +181,7 @@ def atomic_path(
     "A path to write to beside `path` (links followed); renamed to it when the block ends well, removed when it does not. A file in the place of a folder, or a folder in that of a file, is a UserError"
     path,asked = check_writable(path),path
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f'.{path.name[:100]}.', dir=path.parent))
+    work = Path(tempfile.mkdtemp(prefix=f'.{path.name[:30]}.', dir=path.parent))
     tmp,old = work/path.name,work/'old'
     try:
         yield tmp
@@ -189,7 +194,7 @@ def atomic_path(
         if old.exists() and not path.exists(): old.rename(path)
         shutil.rmtree(work, ignore_errors=True)
 
-LITTER = {'.DS_Store','Thumbs.db','desktop.ini'} # What file managers leave in folders
+LITTER = {'.DS_Store','Thumbs.db','desktop.ini','.ipynb_checkpoints'} # What other programs leave in folders
 
 def refuse_others(
     folder, # About to be replaced; it need not be there
@@ -200,13 +205,23 @@ def refuse_others(
     if Path(folder).is_file(): raise UserError(f"'{folder}' is a file: name a folder for {what}")
     known = known|LITTER
     names = [p.name for p in Path(folder).iterdir()] if Path(folder).is_dir() else []
-    others = [n for n in names if n not in known and not n.startswith(tuple(f'.{k}.' for k in known))]  # half-written ones, left by a kill, may go
+    others = [n for n in names if n not in known and not n.startswith(('._', '.nfs', *(f'.{k}.' for k in known)))]  # half-written ones, left by a kill, may go
     if others: raise UserError(f"'{folder}' holds '{min(others)}', which is no part of {what}, and is not replaced: name another")
 
 # %% ../nbs/00_core.ipynb #b1ce9d22
 def save_json(obj, path):
     "Write `obj` as JSON, whole or not at all"
     with atomic_path(path) as tmp: tmp.write_text(json.dumps(obj, indent=1)+'\n', encoding='utf-8')
+
+def save_tensors(
+    tensors:dict, # Names and tensors
+    path, # A .safetensors file
+):
+    "Write safetensors; a full disk is an OSError, as it is for every other file"
+    try: save_file(tensors, path)
+    except SafetensorError as e:
+        code = re.search(r'os error (\d+)', str(e))
+        raise OSError(*((int(code[1]), os.strerror(int(code[1])), str(path)) if code else (str(e),))) from None
 
 def load_json(
     path, # A JSON file
@@ -220,24 +235,31 @@ def load_json(
 # %% ../nbs/00_core.ipynb #493a9d62
 PICTURES = ('.png','.jpg','.jpeg','.webp','.bmp','.gif','.tif','.tiff')
 
-def _picture_path(
+def check_picture(
     path, # Where a picture is to go
+    many:bool=False, # With a folder of single pictures beside it?
 )->Path:
-    "A name that tells a type of picture, or a UserError"
-    if Path(path).suffix.lower() not in PICTURES: raise UserError(f"'{path}' is no picture file: end its name with .png")
-    return Path(path)
+    "Refuse, as a UserError, a name that is no picture's, or a place where it cannot go"
+    path = Path(path)
+    if path.suffix.lower() not in PICTURES: raise UserError(f"'{path}' is no picture file: end its name with .png")
+    check_writable(path)
+    if path.is_dir(): raise UserError(f"'{path}' is a folder: name a file")
+    folder = path.with_suffix('')
+    if many: refuse_others(folder, {p.name for p in folder.glob('*.png') if _of_a_grid(p)}, f"an older grid '{path.name}'")
+    return path
 
-def _save(img, path, caption=''):
+def _save(img, path, caption='', made_by='t2i_nb'):
     "Write a picture; a PNG remembers who made it, and of what"
     text = PngImagePlugin.PngInfo()
-    for k,v in (('Software','t2i_nb'), ('Description',caption)): text.add_text(k, v)
-    try: img.save(path, pnginfo=text)
+    try:
+        for k,v in (('Software',made_by), ('Description',caption)): text.add_text(k, v)
+        img.save(path, pnginfo=text)
     except (KeyError, ValueError) as e: raise UserError(f"'{path.name}' cannot hold such a picture ({e}): end its name with .png") from None
 
-def _ours(p):
-    "Was this picture written by `_save`?"
+def _of_a_grid(p):
+    "Is it a single picture that `save_captioned` wrote?"
     try:
-        with Image.open(p) as img: return img.info.get('Software')=='t2i_nb'
+        with Image.open(p) as img: return bool(re.fullmatch(r'\d{4,}[.]png', p.name)) and img.info.get('Software')=='t2i_nb grid'
     except (OSError, ValueError, Image.DecompressionBombError): return False
 
 def save_picture(
@@ -246,37 +268,38 @@ def save_picture(
     caption:str='', # What it shows; a PNG remembers it
 ):
     "Write one picture at its own size, whole or not at all"
-    with atomic_path(_picture_path(path)) as tmp: _save(to_pil(x), tmp, caption)
+    with atomic_path(check_picture(path)) as tmp: _save(to_pil(x), tmp, caption)
 
 # %% ../nbs/00_core.ipynb #a0c0ffe1
 def _sheet(xs, captions, ncols):
-    "Pictures and captions on a page, as a PIL picture"
+    "Pictures and captions on a page, as a PIL picture; as many of them as fit in a height of 16,000 pixels"
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    side = max(1, 128//xs.shape[-1])*xs.shape[-1]/100                              # inches at 100 dpi, a whole multiple
-    nrows,said = -(-len(xs)//ncols),[textwrap.fill(textwrap.shorten(c, 90), 26) for c in captions]
-    fig = Figure(figsize=(ncols*side*1.25, nrows*(side+.15+.13*max(s.count('\n')+1 for s in said))), dpi=100)
-    for i,(x,c) in enumerate(zip(xs, said)):
+    side,said = max(1, 128//xs.shape[-1])*xs.shape[-1]/100,[textwrap.fill(textwrap.shorten(c, 90), 26) for c in captions]  # inches at 100 dpi, a whole multiple
+    height = side+.15+.13*max(s.count('\n')+1 for s in said)
+    nrows = min(-(-len(xs)//ncols), max(1, int(160/height)))
+    fig = Figure(figsize=(ncols*side*1.25, nrows*height), dpi=100)
+    for i,(x,c) in enumerate(zip(xs[:nrows*ncols], said)):
         ax = fig.add_subplot(nrows, ncols, i+1)
         ax.imshow(to_uint8(x).permute(1,2,0).numpy(), interpolation='nearest'); ax.axis('off')
         ax.set_title(c, fontsize=7, parse_math=False)
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Glyph')                                 # a letter that the font lacks is shown as a box
         fig.tight_layout(pad=.6)
-        fig.savefig(png := io.BytesIO(), format='png')
-    return Image.open(png).convert('RGB')
+        (canvas := FigureCanvasAgg(fig)).draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert('RGB')
 
 def save_captioned(
     xs:Tensor, # `(n,3,h,w)` in [-1,1]
     captions, # One a picture
-    path, # The grid; the single pictures go to the folder of the same name, `0000.png`, `0001.png`, ..., in place of those of an older grid
+    path, # The grid, of the first some hundreds; the single pictures go to the folder of the same name, `0000.png`, `0001.png`, ..., in place of those of an older grid
     ncols:int=4, # Pictures a row
 ):
-    "Write a captioned grid, and each picture alone, all or nothing"
-    path,folder = _picture_path(path),Path(path).with_suffix('')
-    refuse_others(folder, {p.name for p in folder.glob('*.png') if _ours(p)}, f"an older grid '{path.name}'")
-    with atomic_path(folder) as singles, atomic_path(path) as grid:
+    "Write a captioned grid, and each picture alone; nothing old is touched before all is written aside"
+    path = check_picture(path, many=True)
+    with atomic_path(path.with_suffix('')) as singles, atomic_path(path) as grid:
         singles.mkdir()
-        for i,(x,c) in enumerate(zip(xs, captions)): _save(to_pil(x), singles/f'{i:04d}.png', c)
+        for i,(x,c) in enumerate(zip(xs, captions)): _save(to_pil(x), singles/f'{i:04d}.png', c, 't2i_nb grid')
         _save(_sheet(xs, captions, ncols), grid)
 
 # %% ../nbs/00_core.ipynb #30b68be4

@@ -6,6 +6,7 @@
 __all__ = ['MAX_PICTURES', 'T2IPipeline', 'check_prompts', 'pretrained_folder', 'find_model']
 
 # %% ../nbs/50_pipeline.ipynb #892d37ae
+import inspect
 from importlib import resources
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def __call__(self:T2IPipeline,
     callback=None, # `callback(step, t, xt, x0_hat)`, per batch
 )->Tensor: # `(len(prompts)*n,3,size,size)` in [-1,1], on the CPU: all pictures of the first prompt, then the next
     "Draw `n` pictures of each prompt"
-    prompts = list(prompts) if isinstance(prompts, (list,tuple)) else [prompts]
+    prompts = [prompts] if isinstance(prompts, (str,bytes)) or not hasattr(prompts, '__iter__') else list(prompts)
     check_prompts(prompts, self.model.encoder.max_len)
     if not 1<=n<=MAX_PICTURES//len(prompts): raise UserError(f'the number of pictures must be at least 1, and {MAX_PICTURES:,} at most in all, not {n} of {len(prompts)}')
     return self.draw([(p,k) for p in prompts for k in range(n)], seed, sampler, steps, guidance, interval, restarts, batch, callback)
@@ -123,7 +124,7 @@ def find_model(
 
 # %% ../nbs/50_pipeline.ipynb #b4cde8f8
 def _trained(recipe:str='', data:str='', level:int=3, images:int=0, seconds:float=0., images_per_second:float=0., start:str=''):
-    "What a model may say about its training"
+    "What a model may say about its training, beside notes of your own"
 
 @patch(cls_method=True)
 def from_pretrained(cls:T2IPipeline,
@@ -135,7 +136,7 @@ def from_pretrained(cls:T2IPipeline,
     model,config = load_model(folder)
     rest = {k:v for k,v in config.items() if k!='model'}
     def build(diffusion:dict, sampling:dict, train:dict):
-        from_config(_trained, train, f'{folder}/config.json')
+        from_config(_trained, {k:v for k,v in train.items() if k in inspect.signature(_trained).parameters}, f'{folder}/config.json')
         return from_config(cls, {'model':model, 'train':train, **diffusion, **sampling}, f'{folder}/config.json')
     return from_config(build, rest, f'{folder}/config.json').to(default_device(device))
 

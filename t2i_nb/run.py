@@ -25,6 +25,7 @@ from .data.datasets import get_dataset
 from .data.shapes import SCORED, split_categories
 from .evaluate.digits import digit_accuracy
 from .evaluate.grader import accuracy, grade
+from .models.t2i import MODEL_FILES
 from .pipeline import T2IPipeline
 from .report import write_report
 from .text.encoders import MAX_LEN, split_words
@@ -51,13 +52,15 @@ def run_folder(
 )->Path:
     "Where a run may go, and nothing is touched yet. An existing run must be gone on with, or replaced, by name"
     out = Path(out)
+    if resuming:
+        load_recipe(out)
+        return out
     check_writable(out)
-    if resuming: load_recipe(out)
-    elif out.exists() and (not out.is_dir() or any(p.name!='.lock' for p in out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(p.name!='.lock' for p in out.iterdir())):
         if not overwrite: raise UserError(f"'{out}' exists: --resume goes on with it, --overwrite replaces it, --out names another")
         try: load_recipe(out)
         except UserError: raise UserError(f"'{out}' is no run of ours and is not overwritten: remove it yourself, or name another --out") from None
-        refuse_others(out, RUN_FILES, 'a run')
+        refuse_others(out, RUN_FILES, 'a run'); refuse_others(out/'model', MODEL_FILES, 'a model')
     return out
 
 def _empty_run(

@@ -6,14 +6,15 @@
 __all__ = ['NETS', 'MODEL_FILES', 'T2IModel', 'make_model', 'n_params', 'save_model', 'load_weights', 'load_model']
 
 # %% ../../nbs/34_models.t2i.ipynb #1298362d
+import os
 from pathlib import Path
 
 from fastcore.basics import patch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load_file
 from torch import nn, Tensor
 
-from ..core import UserError, atomic_path, from_config, load_json, refuse_others, save_json
+from ..core import UserError, atomic_path, from_config, load_json, refuse_others, save_json, save_tensors
 from ..text.encoders import TextCond, make_encoder
 from .dit import DiT
 from .mean import MeanPicture
@@ -74,7 +75,7 @@ def save_model(
     refuse_others(folder, MODEL_FILES, 'a model')
     with atomic_path(folder) as tmp:
         tmp.mkdir()
-        (tmp/'model.safetensors').write_bytes(save({k:v.detach().cpu().contiguous() for k,v in model.state_dict().items()}))
+        save_tensors({k:v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp/'model.safetensors')
         save_json({'model':model.config(), **extra}, tmp/'config.json')
         (tmp/'README.md').write_text(card, encoding='utf-8')
 
@@ -93,9 +94,9 @@ def load_weights(
     path = Path(path)
     if path.suffix!='.safetensors': raise UserError(f"'{path}' is refused unopened: only .safetensors files hold weights here, since a pickle can run code")
     if not path.is_file(): raise UserError(f"'{path.parent}' holds no {path.name}: is the folder half written?")
-    try: state = load(path.read_bytes())
-    except OSError as e: raise UserError(f"cannot read '{path}': {e.strerror}") from None
-    except SafetensorError as e: raise UserError(f"'{path}' is broken or half written ({e}): save the model again") from None
+    if not os.access(path, os.R_OK): raise UserError(f"no permission to read '{path}'")
+    try: state = load_file(path)
+    except (SafetensorError, OSError, KeyError, ValueError) as e: raise UserError(f"'{path}' is broken or half written ({e}): save the model again") from None
     _check_fit(model.state_dict(), state, f"'{path}'")
     model.load_state_dict(state)
 

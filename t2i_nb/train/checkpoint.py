@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ..core import UserError, atomic_path, load_json
+from ..core import UserError, atomic_path, load_json, save_tensors
 from .diffusion import TrainCB, find_cb
 
 # %% ../../nbs/58_train.checkpoint.ipynb #c8e7797e
@@ -128,7 +128,7 @@ def write_checkpoint(
     tree = json.dumps(pack(state, tensors))
     with atomic_path(path) as tmp:
         tmp.mkdir()
-        (tmp/'tensors.safetensors').write_bytes(save(tensors))
+        save_tensors(tensors, tmp/'tensors.safetensors')
         head = json.dumps({'format':1, 'sha256':digest(tmp/'tensors.safetensors', tree)})
         (tmp/'state.json').write_text(f'{head[:-1]}, "state": {tree}}}\n')
 

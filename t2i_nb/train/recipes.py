@@ -146,7 +146,7 @@ COUNT,SIZE,LAYERS = (1,10**12),(1,8192),(1,128)
 RANGES = dict(size=(8,1024), images=COUNT, read=(0,10**12), minutes=(0,100_000), checkpoint_every=COUNT, sample_every=COUNT, warmup=(0,10**12), seed=(0,2**63-1),
               batch=(1,65_536), accumulate=(1,65_536), width=SIZE, d_text=SIZE, refine=SIZE, depth=LAYERS, text_depth=(0,128), heads=LAYERS, refine_blocks=LAYERS,
               bottom=(0,128), blocks=LAYERS, patch=(1,64), steps=(1,10_000), restarts=(0,100), sketch=(0,1e6), lr=(0,1e6), clip=(0,1e12),
-              p_drop=(0,1), repair=(0,1), repair_start=(0,1), cooldown=(0,1), ema=(0,1))
+              p_drop=(0,1), repair=(0,1), repair_start=(0,1), cooldown=(0,1), ema=(0,1), times_mean=(-100,100))
 MAX_PARAMS = 10**10
 
 def check_recipe(
@@ -160,7 +160,7 @@ def check_recipe(
     for k in ('lr','clip','minutes'):
         if getattr(r, k)==0: raise UserError(f"setting '{k}' must be above 0")
     if r.ema==1: raise UserError("setting 'ema' must be below 1: an average that forgets nothing never moves")
-    if r.name in ('','.','..') or Path(r.name).name!=r.name: raise UserError(f"setting 'name' must be a plain name, not '{r.name}'")
+    if r.name in ('','.','..') or not r.name.isprintable() or Path(r.name).name!=r.name: raise UserError(f"setting 'name' must be a plain name, not '{r.name}'")
     if not r.data: raise UserError('name the pictures: --data FOLDER')
     if (r.images is None)==(r.minutes is None): raise UserError("set 'images' or 'minutes'" + (': one of them' if r.images is None else ', not both'))
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
@@ -168,9 +168,10 @@ def check_recipe(
     for name,values in (('net',('dit','unet')), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
         if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
     check_guidance(r.guidance, r.interval); get_schedule(r.schedule); get_sampler(r.sampler); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
+    if not 1<=len(r.channels)<=16: raise UserError(f"setting 'channels' is 1 to 16 numbers, one for each level, not {len(r.channels)}")
     k = r.patch*(2**(len(r.channels)-1) if r.net=='unet' else 1)
     if r.size%k: raise UserError(f"setting 'size' must be divisible by {k}, not {r.size}")
-    shares = all(type(k) in (int,float) and 0<=k<math.inf for k in r.mix) and sum(r.mix[:len(LEVELS[r.level])])
+    shares = all(type(k) in (int,float) and 0<=k<=1e6 for k in r.mix) and sum(r.mix[:len(LEVELS[r.level])])
     if len(r.mix)!=len(WEIGHTS) or not shares: raise UserError(f"setting 'mix' is {len(WEIGHTS)} numbers, one for each of {', '.join(WEIGHTS)}, not {r.mix}")
     r = replace(r, **{k:tuple(getattr(r, k)) for k in ('mix','channels','attn','interval')})
     try:
