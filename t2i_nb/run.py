@@ -147,9 +147,9 @@ def make_callbacks(
     out:Path, # The run's folder
 )->list: # Progress, logs, samples, checkpoints
     "What a run shows and writes while it trains"
-    prompts = prompts_of(r)
+    prompts,every = prompts_of(r),max(1024, 8*r.batch)                       # a row every few batches, not more
     def draw(model): return recipe_pipeline(r, model)(prompts)
-    return [ProgressCB(), CSVLogCB(out/'log.csv'), TensorBoardCB(out/'tensorboard'),
+    return [ProgressCB(), CSVLogCB(out/'log.csv', every), TensorBoardCB(out/'tensorboard', every),
             SampleCB(draw, out/'samples', r.sample_every, prompts), CheckpointCB(out/'checkpoints', r.checkpoint_every)]
 
 # %% ../nbs/66_run.ipynb #62811e3d

@@ -23,6 +23,7 @@ from .shapes import CATEGORIES, WEIGHTS, caption, render, sample_scene, split_ca
 class Captioned:
     "What every data set here is. A subclass gives `__len__`, `pictures` and `captions`"
     size:int # Side of the pictures in pixels
+    drawn = False # Are pictures made anew whenever they are asked for, at the price of a computation?
     def __getitem__(self, i): # `(x0 (3,h,w), caption)`
         x,c = self.get_batch([i])
         return x[0],c[0]
@@ -34,6 +35,7 @@ class Captioned:
 # %% ../../nbs/02_data.datasets.ipynb #c4d215eb
 class ShapesDataset(Captioned):
     "The shapes world: item i is a pure function of (split, level, seed, i)"
+    drawn = True
     def __init__(self,
         split:str='train', # One of `SPLITS`
         level:int=3, # Categories up to this level
