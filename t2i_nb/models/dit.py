@@ -174,7 +174,7 @@ def forward(self:DiT,
     h,w = (s//self.patch for s in xt.shape[2:])
     e = self.time(time_embedding(t, 96))                                    # (b,d)
     e = F.silu(e if self.text is None else e+self.text(cond.pooled))
-    z = self.inp(F.pixel_unshuffle(xt, self.patch).flatten(2).transpose(1,2)) + grid_embedding(h, w, self.d).to(xt)/2
+    z = self.inp(F.pixel_unshuffle(xt, self.patch).flatten(2).transpose(1,2)) + grid_embedding(h, w, self.d, xt.device).to(xt)/2
     for block in self.blocks: z = block(z, e, cond.tokens, cond.mask)       # (b,h*w,d)
     z = self.norm(z)
     if self.training: self.sketch(z, h, w)                                  # nobody reads it here: a hook does, and grades it

@@ -40,12 +40,13 @@ def time_embedding(
 def grid_embedding(
     h:int, w:int, # Size of the feature map
     d:int, # Width, divisible by 4
+    device=None, # The CPU by default
 )->Tensor: # `(h*w,d)`, rows first; the first half of the width knows the row, the other the column
     "2-D sinusoidal positions (Carion et al. 2020, sec. 3.2), from 0 to 1 along each axis"
     f = torch.exp(torch.linspace(0, math.log(16), d//4))*math.pi/2
     y,x = (torch.linspace(0, 1, k)[:,None]*f for k in (h,w))
     y,x = (torch.cat([a.sin(), a.cos()], 1) for a in (y,x))
-    return torch.cat([y[:,None].expand(h,w,-1), x[None].expand(h,w,-1)], 2).reshape(h*w, d)
+    return torch.cat([y[:,None].expand(h,w,-1), x[None].expand(h,w,-1)], 2).reshape(h*w, d).to(device)
 
 # %% ../../nbs/30_models.layers.ipynb #98b2e7ce
 def zero_init(layer:nn.Module)->nn.Module:
@@ -127,7 +128,7 @@ class TextBlock(nn.Module):
         mask:Tensor, # `(b,n)` bool, True where a word is real
     )->Tensor: # `(b,d,h,w)`
         b,d,h,w = x.shape
-        pos = grid_embedding(h, w, d).to(x)
+        pos = grid_embedding(h, w, d, x.device).to(x)
         z = x.flatten(2).transpose(1,2)                                     # (b,h*w,d)
         z = z + self.self_attn(self.n1(z)+pos)
         z = z + self.cross_attn(self.n2(z)+pos, self.nc(tokens), mask)

@@ -40,7 +40,7 @@ class MeanPicture(nn.Module):
         "Pictures of another number of channels are a UserError"
         check_picture(xt, 1, self.args['in_channels'])
         h,w = xt.shape[2:]
-        z,words = grid_embedding(h, w, self.d).to(xt).expand(len(xt), -1, -1),self.nc(cond.tokens)
+        z,words = grid_embedding(h, w, self.d, xt.device).to(xt).expand(len(xt), -1, -1),self.nc(cond.tokens)
         for n1,attn,n2,ff in self.blocks:
             z = z + attn(n1(z), words, cond.mask)
             z = z + ff(n2(z))

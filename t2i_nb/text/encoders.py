@@ -86,10 +86,8 @@ def words_to_ids(
     if unknown: warnings.warn(f"words never seen in training: {', '.join(unknown[:8])}{' ...' if len(unknown)>8 else ''}")
     long = max(map(len, words), default=0)
     if long>max_len: warnings.warn(f'a caption of {long} words is cut to {max_len}')
-    out = torch.zeros(len(words), max(1, min(long, max_len)), dtype=torch.long)
-    for i,ws in enumerate(words):
-        if ws: out[i,:min(len(ws),max_len)] = torch.tensor([ids.get(w, 1) for w in ws[:max_len]])
-    return out
+    n = max(1, min(long, max_len))
+    return torch.tensor([[ids.get(w, 1) for w in ws[:n]]+[0]*(n-len(ws)) for ws in words], dtype=torch.long).view(-1, n)
 
 # %% ../../nbs/10_text.encoders.ipynb #b97f6ffa
 class _Layer(nn.Module):

@@ -47,19 +47,18 @@ class MuonAdamW(FusedAdamW):
     @torch.no_grad()
     def _muon(self, group):
         "Step the matrices of a group, those of one shape together; their gradients are used up"
-        shapes = {}
-        for p in group['params']:
-            if p.grad is None: continue
-            s = self.state[p]
-            if not s: s.update(step=torch.zeros(()), exp_avg=torch.zeros_like(p))
-            s['step'] += 1
-            m = s['exp_avg'].lerp_(p.grad, 1-group['momentum'])
-            u = p.grad.lerp(m, group['momentum']).flatten(1)            # Nesterov's
-            shapes.setdefault(u.shape, []).append((p, u))
-            p.grad = None
+        ps = [p for p in group['params'] if p.grad is not None]
+        for p in ps:
+            if not self.state[p]: self.state[p].update(step=torch.zeros(()), exp_avg=torch.zeros_like(p)) # AdamW's loader asks for `step`
+        gs,ms,lr = [p.grad for p in ps],[self.state[p]['exp_avg'] for p in ps],group['lr']
+        torch._foreach_lerp_(ms, gs, 1-group['momentum'])
+        us,shapes = torch._foreach_lerp(gs, ms, group['momentum']),{}       # Nesterov's
+        for p,u in zip(ps, us): shapes.setdefault(u.flatten(1).shape, []).append((p, u.flatten(1)))
+        torch._foreach_mul_(ps, 1-lr*group['weight_decay'])
         for (n,k),pus in shapes.items():
-            us = orthogonalise(torch.stack([u for _,u in pus]))*(group['rms']*max(n, k)**.5)
-            for (p,_),u in zip(pus, us): p.mul_(1-group['lr']*group['weight_decay']).sub_(u.view_as(p), alpha=group['lr'])
+            os = orthogonalise(torch.stack([u for _,u in pus]))*(group['rms']*max(n, k)**.5)
+            torch._foreach_sub_([p for p,_ in pus], [o.view_as(p) for (p,_),o in zip(pus, os)], alpha=lr)
+        for p in ps: p.grad = None
     def step(self, closure=None):
         for g in self.param_groups:
             if g['muon']: self._muon(g)

@@ -29,6 +29,7 @@ from .diffusion import adamw, diffusion_learner
 from .muon import matrices_apart, muon
 from .optimise import DTYPES, LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB, get_precision
 from .repair import RepairCB
+from .scale import GraphCB
 
 # %% ../../nbs/63_train.recipes.ipynb #e6f805f1
 @dataclass(frozen=True)
@@ -204,6 +205,7 @@ def recipe_learner(
     times = get_times(r.times, **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
     own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(get_precision(r.precision, device)),
            LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0)
+    if dls.device.type=='cuda' and r.accumulate==1: own.append(GraphCB())
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
                              p_drop=r.p_drop, seed=r.seed, lr=r.lr, cbs=[*own, *cbs], **OPTIMIZERS[r.opt])
 
