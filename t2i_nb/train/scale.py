@@ -6,7 +6,7 @@
 __all__ = ['GraphCB']
 
 # %% ../../nbs/64_train.scale.ipynb #64a00004
-import contextlib
+import gc
 
 import torch
 from torch import nn, Tensor
@@ -31,18 +31,20 @@ class _Flat(nn.Module):
 
 # %% ../../nbs/64_train.scale.ipynb #64a00011
 class GraphCB(TrainCB):
-    "On a CUDA device: the network's forward and backward pass are recorded in the second batch and replayed from then on"
+    "On a CUDA device: the network's forward and backward pass are recorded at the first batch and replayed from then on"
     order,run_valid,name = 40,False,'graph'
     def before_fit(self):
         self.release()
-        self.batches = 0
+        self.recorded = False
         if next(self.model.parameters()).device.type!='cuda': raise UserError('CUDA graphs need a CUDA device')
         if getattr(find_cb(self.learn, 'accumulate'), 'k', 1)>1: raise UserError('a replayed backward pass writes over the gradient that accumulation keeps: use a larger batch')
     def before_batch(self):
-        self.batches += 1
-        if self.batches==2: self.record()                                   # the first has shown PrecisionCB what it wants to see
+        if not self.recorded: self.record()
+        self.recorded = True
     def record(self):
         "Make a graph of what stands in the batch; captions are padded to the most that the encoder reads"
+        self.learn.pred = self.learn.loss = self.learn.loss_grad = None         # a graph of an earlier fit would drag its stream into the recording
+        gc.collect()
         net,(xt,t,cond),kind = self.model.net,self.xb,getattr(find_cb(self.learn, 'precision'), 'kind', 'fp32')
         words = getattr(self.model.encoder, 'max_len', cond.tokens.shape[1])
         def flat(cond): c = cond.pad(words); return c.tokens,c.mask,c.pooled
