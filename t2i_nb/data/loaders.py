@@ -6,7 +6,7 @@
 __all__ = ['InMemory', 'pass_order', 'SeededDL', 'spare_workers', 'get_dls']
 
 # %% ../../nbs/03_data.loaders.ipynb #acb2985a
-import os
+import gc, os
 
 import torch
 from fastai.data.core import DataLoaders, TfmdDL
@@ -95,6 +95,7 @@ def get_idxs(self:SeededDL)->list[int]:
 def __iter__(self:SeededDL):
     "The rest of this pass; when it was read to its end the next iteration is the next pass"
     epoch,start,n = self.epoch,self.start,len(self)
+    if self.fake_l.num_workers: gc.collect()                                # garbage on a GPU is not a worker's to collect: it dies of it
     self.fake_l.generator.manual_seed(seeded('workers', self.seed, epoch, start).initial_seed())
     yield from super(SeededDL, self).__iter__()
     if self.budget is not None: self.budget -= n
@@ -112,6 +113,11 @@ def do_batch(self:SeededDL, idxs):
     "Pictures and captions of `idxs`; captions stay a list of str"
     x0,captions = self.dataset.get_batch(list(idxs))
     return self.before_batch((x0, list(captions)))
+
+@patch
+def wif(self:SeededDL):
+    "In a worker: what it inherited is the parent's to clean up"
+    gc.freeze()
 
 @patch
 def randomize(self:SeededDL):
