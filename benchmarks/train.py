@@ -1,6 +1,6 @@
 """Pictures a second of training: the data alone, the plain loop, and the whole `Learner` with all callbacks, interleaved. Prints JSON
 
-python benchmarks/train.py [PRESET] [--device cuda] [--set batch=512] [--set precision=bf16]"""
+python benchmarks/train.py [PRESET] [--device cuda] [--set batch=512] [--set precision=bf16] [--without graph]"""
 import argparse
 import json
 import statistics
@@ -18,12 +18,13 @@ from t2i_nb.train.optimise import DTYPES, get_precision
 from t2i_nb.train.recipes import get_recipe, recipe_learner
 
 
-def main(preset='demo', device='cpu', batches=10, rounds=5, **changes):
+def main(preset='demo', device='cpu', batches=10, rounds=5, without=(), **changes):
     dev = default_device(device)
     r = get_recipe(preset, images=1_000_000, **{'sample_every': 10**9, 'checkpoint_every': 10**9, **changes})
     precision = get_precision(r.precision, dev)
     with tempfile.TemporaryDirectory() as d:
         learn = recipe_learner(r, make_callbacks(r, Path(d)), dev)
+        learn.remove_cbs([cb for cb in learn.cbs if cb.name in without])
         learn.fit_images(3*r.batch)
         model, opt, x, t = learn.model, learn.opt, torch.randn(r.batch, 3, r.size, r.size, device=dev), torch.rand(r.batch, device=dev)
         captions = learn.dls.train.one_batch()[1]
@@ -49,7 +50,7 @@ def main(preset='demo', device='cpu', batches=10, rounds=5, **changes):
             seen['learner'].append(r.batch*batches/(clock.at[-1]-clock.at[0]))
             seen['plain'].append(timed(plain, batches)); seen['data'].append(timed(data, max(1, 512//r.batch)))
     med = {k: round(statistics.median(v), 1) for k, v in seen.items()}
-    return {'preset': preset, 'set': changes, 'precision': precision, 'images_per_second': med, 'learner_over_plain': round(med['learner']/med['plain'], 3),
+    return {'preset': preset, 'set': changes, 'without': without, 'precision': precision, 'images_per_second': med, 'learner_over_plain': round(med['learner']/med['plain'], 3),
             'batch': r.batch, 'device': torch.cuda.get_device_name() if dev.type=='cuda' else dev.type, 'threads': torch.get_num_threads(), 'torch': torch.__version__}
 
 
@@ -58,5 +59,6 @@ if __name__ == '__main__':
     p.add_argument('preset', nargs='?', default='demo')
     p.add_argument('--device', default='cpu')
     p.add_argument('--set', type=setting, action='append', default=[])
+    p.add_argument('--without', action='append', default=[], metavar='CALLBACK', help="its name, as 'graph'")
     a = p.parse_args()
-    print(json.dumps(main(a.preset, a.device, **dict(a.set))))
+    print(json.dumps(main(a.preset, a.device, without=a.without, **dict(a.set))))
