@@ -64,6 +64,7 @@ def cmd_train(a):
     changes = dict(data=a.data, minutes=a.minutes, images=a.images, seed=a.seed, start=a.start)
     for k,v in a.set or []:
         if changes.get(k) is not None: raise UserError(f"'{k}' is set twice: once will do")
+        if v is None: raise UserError(f"--set {k}=null sets nothing: leave it out")
         changes[k] = v
     if a.resume:
         if not a.out: raise UserError('--resume needs --out: the run to go on with')
@@ -156,7 +157,7 @@ def _runs(command):
     g = t.add_mutually_exclusive_group()
     g.add_argument('--minutes', type=number(float, 0, 100_000, above=True), help='time to train')
     g.add_argument('--images', type=number(int, 1), help='pictures to train on')
-    t.add_argument('--start', metavar='MODEL', help='a trained model to go on from: a folder, or a shipped one')
+    t.add_argument('--start', metavar='MODEL', type=filled, help='a trained model to go on from: a folder, or a shipped one')
     t.add_argument('--set', metavar='KEY=VALUE', type=setting, action='append', help='change any setting of the recipe')
     t.add_argument('--resume', action='store_true', help='go on with the run in --out, exactly where it stopped')
     for s in (d,t):
@@ -164,12 +165,12 @@ def _runs(command):
         s.add_argument('--out', type=filled, help='folder of the run (runs/NAME)')
         s.add_argument('--overwrite', action='store_true', help='replace the run that is there')
         s.add_argument('--seed', type=number(int, 0, 2**63-1), default=0 if s is d else None, help='seed of weights, order and noise (0)')
-        s.add_argument('--n', type=number(int, 1, 1_000_000), default=240, help='captions scored per split at the end (240)')
+        s.add_argument('--n', type=number(int, 1, 1_000_000), default=240, help='captions scored per split at the end (240), or a few more: every category gets as many')
 
 def _models(command):
     "Options of sample, eval and info"
     s,e,i = command(cmd_sample),command(cmd_eval),command(cmd_info)
-    for c in (s,e,i): c.add_argument('model', help="a folder, or a shipped model such as 'shapes32'")
+    for c in (s,e,i): c.add_argument('model', type=filled, help="a folder, or a shipped model such as 'shapes32'")
     s.add_argument('prompts', nargs='+', metavar='prompt', help='what to draw')
     s.add_argument('--n', type=number(int, 1, 10_000), default=1, help='pictures a prompt (1)')
     s.add_argument('--steps', type=number(int, 1, 10_000), help='steps from noise to picture')
@@ -180,7 +181,7 @@ def _models(command):
     s.add_argument('--out', type=filled, help='PNG to write; with several pictures a grid, and each alone in the folder of the same name')
     e.add_argument('--data', type=filled, help="'shapes', 'digits' or a folder; what it was trained on by default")
     e.add_argument('--level', type=number(int, 1), help='level of the shapes world, 1 to 3')
-    e.add_argument('--n', type=number(int, 1, 1_000_000), default=1000, help='captions per split (1000)')
+    e.add_argument('--n', type=number(int, 1, 1_000_000), default=1000, help='captions per split (1000), or a few more: every category gets as many')
     e.add_argument('--json', type=filled, help='file to write the scores to; - prints them, and nothing else')
     for c in (s,e):
         c.add_argument('--seed', type=number(int, 0, 2**63-1), default=0, help='seed of noise (and of captions)')

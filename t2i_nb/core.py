@@ -245,6 +245,7 @@ def check_picture(
     check_writable(path)
     if path.is_dir(): raise UserError(f"'{path}' is a folder: name a file")
     folder = path.with_suffix('')
+    if many and folder.is_file(): raise UserError(f"the single pictures of '{path}' go into '{folder}', which is a file: name another picture")
     if many: refuse_others(folder, {p.name for p in folder.glob('*.png') if _of_a_grid(p)}, f"an older grid '{path.name}'")
     return path
 

@@ -73,6 +73,8 @@ def draw(self:T2IPipeline,
     callback=None, # `callback(step, t, xt, x0_hat)`, per batch
 )->Tensor: # `(len(jobs),3,size,size)` in [-1,1], on the CPU
     "Draw any pictures of any prompts"
+    for k,v,low in (('batch',batch,1), ('seed',seed,0)):
+        if type(v) is not int or v<low: raise UserError(f'{k} must be a whole number, at least {low}, not {v!r}')
     s = {**self.sampling, **{k:v for k,v in dict(sampler=sampler, steps=steps, guidance=guidance, interval=interval, restarts=restarts).items() if v is not None}}
     sample = restart(get_sampler(s['sampler']), s['restarts'])
     ts = time_grid(s['steps'], self.schedule, t_max=.999 if self.prediction=='eps' else 1.) # eps says nothing where alpha=0
@@ -101,7 +103,7 @@ def __call__(self:T2IPipeline,
     "Draw `n` pictures of each prompt"
     prompts = [prompts] if isinstance(prompts, (str,bytes)) or not hasattr(prompts, '__iter__') else list(prompts)
     check_prompts(prompts, self.model.encoder.max_len)
-    if not 1<=n<=MAX_PICTURES//len(prompts): raise UserError(f'the number of pictures must be at least 1, and {MAX_PICTURES:,} at most in all, not {n} of {len(prompts)}')
+    if type(n) is not int or not 1<=n<=MAX_PICTURES//len(prompts): raise UserError(f'the number of pictures must be at least 1, and {MAX_PICTURES:,} at most in all, not {n} of {len(prompts)}')
     return self.draw([(p,k) for p in prompts for k in range(n)], seed, sampler, steps, guidance, interval, restarts, batch, callback)
 
 # %% ../nbs/50_pipeline.ipynb #60bc1fa0
@@ -115,7 +117,7 @@ def find_model(
 )->Path: # The folder
     "A model's folder, by path or by name; a run's folder will do, its model is taken"
     p = Path(name)
-    for f in (p, p/'model', pretrained_folder()/p.name if str(p)==p.name else p):
+    for f in (p, p/'model', pretrained_folder()/p.name if str(name)==p.name else p):
         if (f/'config.json').exists() and (f/'model.safetensors').exists(): return f
     if (p/'checkpoints').is_dir(): raise UserError(f"the run '{name}' has no finished model yet: let it finish, or go on with it by --resume")
     if p.exists(): return p

@@ -4,21 +4,20 @@
 
 # %% auto #0
 __all__ = ['RUN_FILES', 'load_recipe', 'run_folder', 'next_free', 'alone', 'prompts_of', 'ClockCB', 'speed', 'settle',
-           'make_callbacks', 'train', 'finish', 'model_card', 'score_shapes', 'draw_all', 'meter', 'evaluate',
-           'versions', 'metrics_table']
+           'make_callbacks', 'anchored', 'train', 'finish', 'model_card', 'scored', 'duration', 'score_shapes',
+           'draw_all', 'meter', 'evaluate', 'versions', 'metrics_table']
 
 # %% ../nbs/66_run.ipynb #790a37c5
-import contextlib, json, math, platform, time
+import contextlib, json, math, platform, shlex, tempfile, time
 from dataclasses import asdict, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from timeit import timeit
 
-import numpy as np, torch
+import torch
 from fastai.callback.core import CancelFitException
 from filelock import FileLock, Timeout
-from scipy.stats import trim_mean
 from tqdm import tqdm
 
 from . import __version__
@@ -32,7 +31,7 @@ from .pipeline import T2IPipeline
 from .report import write_report
 from .text.encoders import MAX_LEN, split_words
 from .train.auxiliary import read
-from .train.checkpoint import CheckpointCB, resume
+from .train.checkpoint import CheckpointCB, resume, state_of, write_checkpoint
 from .train.diffusion import TrainCB, find_cb
 from .train.logging import CSVLogCB, ProgressCB, SampleCB, TensorBoardCB
 from .train.meters import conditioning_meter
@@ -108,7 +107,7 @@ def prompts_of(
 
 # %% ../nbs/66_run.ipynb #007bd6f6
 class ClockCB(TrainCB):
-    "When each training batch of a fit was done, in seconds; after `seconds` and 16 batches the fit ends"
+    "When each training batch of a fit was done, in seconds; after `seconds`, and 17 batches at least, the fit ends"
     order,run_valid,name = 99,False,'clock'
     def __init__(self,
         seconds:float=math.inf, # How long to train
@@ -122,16 +121,17 @@ def speed(
     learn, # A throw-away learner
     seconds:float, # How long to train
 )->float: # Pictures a second
-    "Train for a while; the first third does not count, since a machine that comes from rest is fast for a while, nor do the fastest and the slowest tenth of the batches of the others"
-    clock,bs = ClockCB(seconds),learn.dls.train.bs
+    "Train for a while; the first third does not count, since a machine that comes from rest is fast for a while"
+    clock = ClockCB(seconds)
     learn.fit_images(100_000, cbs=clock)
-    return bs/trim_mean(np.diff(clock.at[len(clock.at)//3:]), .1).item()
+    at = clock.at[len(clock.at)//3:]
+    return learn.dls.train.bs*(len(at)-1)/(at[-1]-at[0])
 
 def settle(
     r:Recipe, # With `minutes` or `images`
     device=None,
 )->Recipe: # With `images`, `read` that fits, and a precision
-    "Turn minutes into a whole number of batches, by a trial that takes a sixth of them, and `auto` into a precision; from here on only pictures count"
+    "Turn minutes into a whole number of batches, by a trial that takes about a sixth of them (17 batches at least, 100,000 pictures at most), and `auto` into a precision; from here on only pictures count"
     r = replace(r, precision=get_precision(r.precision, device))
     if r.images is not None: return replace(r, images=max(1, -(-r.images//r.batch))*r.batch)
     seconds,trial = 60*r.minutes,replace(r, images=100_000, minutes=None, read=100_000)
@@ -141,8 +141,9 @@ def settle(
         r = replace(r, read=min(r.read, round(rate*seconds/6/64)*64))
         seconds -= r.read/rate
     rate = speed(learn, .15*60*r.minutes)                                   # after the reader's trial: the machine is at work by then
-    with learn.evaluating() as model: pause = timeit(partial(recipe_pipeline(r, model), prompts_of(r)), number=1)
-    n = (seconds-2*pause)/(1/rate + pause/r.sample_every)                   # pictures are drawn before, after, and now and then
+    with learn.evaluating() as model: draw = timeit(partial(recipe_pipeline(r, model), prompts_of(r)), number=1)
+    with tempfile.TemporaryDirectory() as d: save = timeit(lambda: write_checkpoint(state_of(learn), Path(d)/'0'), number=1)
+    n = (seconds-2*draw-save)/(1/rate + draw/r.sample_every + save/r.checkpoint_every) # pictures are drawn before, after and on the way
     return replace(r, images=max(1, round(n/r.batch))*r.batch, minutes=None)
 
 # %% ../nbs/66_run.ipynb #6cc4bad6
@@ -157,6 +158,14 @@ def make_callbacks(
             SampleCB(draw, out/'samples', r.sample_every, prompts), CheckpointCB(out/'checkpoints', r.checkpoint_every)]
 
 # %% ../nbs/66_run.ipynb #62811e3d
+def anchored(
+    r:Recipe, # As it was typed
+)->Recipe: # With folders by their full paths
+    "A run can be resumed, and its model scored, from any folder"
+    full = lambda p: str(Path(p).resolve()) if p and Path(p).is_dir() else p
+    known = r.data in ('shapes','digits')
+    return replace(r, data=r.data if known else full(r.data), start=full(r.start))
+
 def train(
     r:Recipe, # What to train
     out, # The run's folder
@@ -167,7 +176,7 @@ def train(
 )->dict: # metrics.json
     "Train, save `model/`, score, write `metrics.json` and `report.html`"
     out,device = run_folder(out, resuming, overwrite),default_device(device)
-    r = load_recipe(out) if resuming else settle(r, device)
+    r = load_recipe(out) if resuming else settle(anchored(r), device)
     saved = resuming and any(p.name[0]!='.' for p in (out/'checkpoints').glob('*')) # else it was killed before the first one
     learn = recipe_learner(replace(r, start='') if saved else r, make_callbacks(r, out), device)
     if not resuming:                                                        # only now: all that can be wrong has been tried
@@ -205,13 +214,23 @@ def model_card(
     known = r.name in PRESETS
     base = asdict(check_recipe(replace(PRESETS[r.name], data=r.data)) if known else Recipe(r.name))
     new = {k:v for k,v in asdict(r).items() if k not in ('images','minutes') and v!=base[k]}
-    how = ''.join(f" --set '{k}={json.dumps(v)}'" for k,v in new.items()) if known else ''
-    if known and r.data!=PRESETS[r.name].data: how = f" --data '{r.data}'{how}"
+    how = ''.join(f" --set {shlex.quote(f'{k}={json.dumps(v)}')}" for k,v in new.items()) if known else ''
+    if known and r.data!=PRESETS[r.name].data: how = f" --data {shlex.quote(r.data)}{how}"
     return (f"# {r.name}\n\nA text-to-image model of [t2i_nb](https://github.com/t2i-nb/t2i_nb): {r.size} px, data `{r.data}`"
-            f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {r.name}{'' if known else '.json'} --images {r.images}{how}\n```\n\n"
+            f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {shlex.quote(r.name+('' if known else '.json'))} --images {r.images}{how}\n```\n\n"
             f"{'' if known else f'`{r.name}.json` holds `{json.dumps(new)}`.{chr(10)*2}'}"
-            f"{about['images']:,} pictures in {about['seconds']:,.0f} s ({about['images_per_second']:,.0f} a second){f', going on from `{r.start}`' if r.start else ''}.\n"
-            + (f"\n{metrics['n']} captions a split:\n\n```\n{metrics_table(metrics)}\n```\n" if metrics else ''))
+            f"{about['images']:,} pictures in {duration(about['seconds'])} ({about['images_per_second']:,.0f} a second){f', going on from `{r.start}`' if r.start else ''}.\n"
+            + (f"\n{scored(metrics)}```\n{metrics_table(metrics)}\n```\n" if metrics else ''))
+
+def scored(m:dict)->str:
+    "How many captions the scores are of, before their table"
+    n = max([m[s]['all']['n'] for s in SCORED if s in m] + [m['digits']['n'] if 'digits' in m else 0])
+    return f"{n:,} captions{' a split' if 'seen' in m else ''}:\n\n" if n else ''
+
+def duration(s:float)->str:
+    "So many seconds, as a person says it"
+    return f'{s:,.0f} s' if s>=10 else f'{s:.1f} s'
+
 
 # %% ../nbs/66_run.ipynb #4a568f63
 def score_shapes(
@@ -287,5 +306,5 @@ def metrics_table(
     if c: lines.append(f"loss with the true caption {c['true']:.4f}, with another's {c['shuffled']:.4f}, with none {c['null']:.4f}")
     wrong = {k:c['high'][k] for k in c['swapped'] if c['high'][k]['ci']} if c and 'high' in c else {}
     if wrong: lines.append(f"one wrong word at t >= {c['high']['t_min']} costs " + ', '.join(f"{k} {v['diff']:+.4f} [{v['ci'][0]:+.4f}, {v['ci'][1]:+.4f}]" for k,v in wrong.items()))
-    if all(t.get(k) for k in ('images','seconds','images_per_second')): lines.append(f"trained on {t['images']:,} pictures in {t['seconds']:,.0f} s, {t['images_per_second']:,.0f} a second{', going on from ' + t['start'] if t.get('start') else ''}")
+    if all(t.get(k) for k in ('images','seconds','images_per_second')): lines.append(f"trained on {t['images']:,} pictures in {duration(t['seconds'])}, {t['images_per_second']:,.0f} a second{', going on from ' + t['start'] if t.get('start') else ''}")
     return '\n'.join(lines)

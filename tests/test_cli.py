@@ -175,3 +175,11 @@ def test_what_there_is(t2i, model):
     info = json.loads(t2i('info', model).stdout)
     assert info['diffusion']['size'] == 32 and info['parameters'] <= 300_000
     fails(t2i(), 'command'); fails(t2i('fly'), 'fly')
+
+
+def test_nothing_is_not_a_name(t2i):
+    for args, say in ((('train', 'shapes-tiny', '--start', ''), 'must not be empty'), (('sample', '', 'a red circle'), 'must not be empty'),
+                      (('train', 'shapes-tiny', '--set', 'seed=null'), 'sets nothing'), (('sample', './shapes32', 'a red circle'), "no model './shapes32'"),
+                      (('train', 'shapes-tiny', '--set', 'minutes=1', '--images', 64), 'not both')):
+        p = t2i(*args)
+        assert p.returncode == 2 and say in p.stderr and len(p.stderr.splitlines()) == 1, p.stderr

@@ -177,6 +177,14 @@ def test_any_folder(t2i, tmp_path):
     m = json.loads((tmp_path/'run'/'metrics.json').read_text())
     assert m['conditioning']['true'] > 0 and 'seen' not in m
     assert t2i('sample', 'run', 'all red', '--out', 'x.png').returncode == 0
+    assert 'captions a split' not in (tmp_path/'run'/'model'/'README.md').read_text()
+    (tmp_path/'elsewhere').mkdir()
+    (tmp_path/'run'/'metrics.json').unlink()
+    again = t2i('train', '--resume', '--out', '../run', '--n', 4, cwd=tmp_path/'elsewhere')  # the pictures are found from anywhere
+    assert again.returncode == 0 and (tmp_path/'run'/'metrics.json').exists(), again.stderr
+    for i in range(40): (tmp_path/'pics'/f'{i}.{("png", "jpg")[i % 2]}').write_bytes((tmp_path/'pics'/f'{3+i % 2}.{("png", "jpg")[1-i % 2]}').read_bytes())
+    again = t2i('train', '--resume', '--out', 'run')
+    assert again.returncode == 2 and 'digest of the data' in again.stderr, again.stderr
 
 
 @pytest.mark.skipif(not os.path.exists('/proc/self/maps'), reason='needs Linux to see what a process has loaded')
@@ -201,3 +209,14 @@ def test_a_disk_that_fills_up_at_the_end_loses_nothing(whole, tmp_path):
     out, err = p.communicate()
     assert p.returncode == 2 and 'Traceback' not in err and 'File too large' in err.splitlines()[-1], err
     assert same(before, weights(tmp_path/'run'))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='a GPU can do float16')
+def test_a_mistake_costs_no_finished_run(whole, t2i, tmp_path):
+    shutil.copytree(whole[0], tmp_path/'run')
+    before = weights(tmp_path/'run')
+    p = t2i('train', 'shapes-tiny', '--images', 64, '--set', 'precision=fp16', '--device', 'cpu', '--out', 'run', '--overwrite')
+    assert p.returncode == 2 and 'needs a GPU' in p.stderr, p.stderr
+    assert same(before, weights(tmp_path/'run')) and (tmp_path/'run'/'report.html').exists()
+    p = t2i('train', 'shapes-tiny', '--images', 64, '--set', 'precision=fp16', '--device', 'cpu', '--out', 'new')
+    assert p.returncode == 2 and not (tmp_path/'new').exists()

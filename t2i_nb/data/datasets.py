@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DIGIT_WORDS', 'DIGIT_FRAMES', 'PICTURES', 'KEEP', 'Captioned', 'ShapesDataset', 'unit_hash', 'split_of', 'digit_of',
-           'DigitsDataset', 'load_picture', 'read_caption', 'divide', 'FolderDataset', 'get_dataset']
+           'DigitsDataset', 'load_picture', 'read_caption', 'files_below', 'divide', 'FolderDataset', 'get_dataset']
 
 # %% ../../nbs/02_data.datasets.ipynb #032f3751
-import hashlib, re, warnings
+import hashlib, os, re, warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from .shapes import CATEGORIES, WEIGHTS, caption, render, sample_scene, split_ca
 class Captioned:
     "What every data set here is. A subclass gives `__len__`, `pictures` and `captions`"
     size:int # Side of the pictures in pixels
+    digest = '' # What tells changed files from those of before
     drawn = False # Are pictures made anew whenever they are asked for, at the price of a computation?
     def __getitem__(self, i): # `(x0 (3,h,w), caption)`
         x,c = self.get_batch([i])
@@ -132,10 +133,24 @@ PICTURES = ('.jpg','.jpeg','.png','.webp','.bmp','.gif')
 
 def read_caption(
     path:Path, # A text file
-)->list[str]: # Its captions, one a line; empty when there is none
+)->tuple: # Its captions, one a line; and what is wrong with it, or ''
     "Captions beside a picture"
-    try: return [l for l in (' '.join(line.split()) for line in path.read_text('utf-8-sig').splitlines()) if l]
-    except (OSError, UnicodeDecodeError): return []
+    try: lines = [' '.join(l.split()) for l in path.read_text('utf-8-sig').splitlines()]
+    except FileNotFoundError: return [],'no caption'
+    except UnicodeDecodeError: return [],'caption is not UTF-8'
+    except OSError as e: return [],f'caption cannot be read: {e.strerror}'
+    return [l for l in lines if l],'' if any(lines) else 'caption is empty'
+
+def files_below(
+    path:Path, # A folder
+)->list[Path]: # All files below it, sorted, but hidden ones; folders that are links too, each real one once
+    found,seen = [],set()
+    for d,folders,files in os.walk(path, followlinks=True):
+        if (real := os.path.realpath(d)) in seen: folders.clear(); continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if f[0]!='.')
+        found += [Path(d)/f for f in files if f[0]!='.']
+    return sorted(found)
 
 # %% ../../nbs/02_data.datasets.ipynb #4eb3807a
 def divide(
@@ -172,9 +187,9 @@ class FolderDataset(Captioned):
         self.path,self.split,self.size = Path(path),split,size
         if split not in _SPLITS: raise UserError(f"a folder has no split '{split}': choose train, valid or test")
         if not self.path.is_dir(): raise UserError(f"no folder '{path}'")
-        files = [p for p in sorted(self.path.rglob('[!.]*')) if p.suffix.lower() in PICTURES and p.is_file()]
-        texts = {p:read_caption(p.with_suffix('.txt')) for p in files}
-        check = lambda p: _fault(p, (p.stat().st_mtime_ns, p.stat().st_size)) if texts[p] else 'no caption'
+        files = [p for p in files_below(self.path) if p.suffix.lower() in PICTURES and p.is_file()]
+        texts,wrong = ({p:t[i] for p in files for t in [read_caption(p.with_suffix('.txt'))]} for i in (0,1))
+        check = lambda p: wrong[p] or _fault(p, (p.stat().st_mtime_ns, p.stat().st_size))
         with ThreadPoolExecutor() as pool: fault = dict(zip(files, pool.map(check, files)))
         bad = [f'{p.name} ({f})' for p,f in fault.items() if f]
         more = ' ...' if len(bad)>5 else ''
@@ -186,6 +201,7 @@ class FolderDataset(Captioned):
         self.items = [(p,t) for p in key if home[key[p]]==split for t in texts[p]]
         if not self.items: raise UserError(f"'{path}' has no picture for '{split}': add pictures")
         self.kept = {}
+        self.digest = hashlib.sha256(repr([(key[p], t, hashlib.sha256(p.read_bytes()).hexdigest()) for p,t in self.items]).encode()).hexdigest()[:16]
     def __len__(self): return len(self.items)
     def __getstate__(self): return {**self.__dict__, 'kept':{}}             # workers keep their own
     def pictures(self, idxs)->Tensor: return from_uint8(torch.stack([self._small(self.items[i][0]) for i in idxs]))

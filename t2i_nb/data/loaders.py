@@ -6,11 +6,11 @@
 __all__ = ['InMemory', 'pass_order', 'SeededDL', 'spare_workers', 'get_dls']
 
 # %% ../../nbs/03_data.loaders.ipynb #acb2985a
-import gc, os
+import gc, multiprocessing, os, signal, sys
 
 import torch
 from fastai.data.core import DataLoaders, TfmdDL
-from fastai.data.load import DataLoader
+from fastai.data.load import DataLoader, _FakeLoader
 from fastcore.basics import chunked, patch
 from torch import Tensor
 
@@ -40,6 +40,11 @@ def pass_order(
     return torch.randperm(n, generator=seeded('order', seed, epoch)).tolist()
 
 # %% ../../nbs/03_data.loaders.ipynb #fda36e1f
+class _ForkLoader(_FakeLoader):
+    "fastai's workers must be forked; from Python 3.14 on, Linux starts processes in another way unless it is told"
+    @property
+    def multiprocessing_context(self): return super().multiprocessing_context and (multiprocessing.get_context('fork') if sys.platform=='linux' else multiprocessing)
+
 class SeededDL(TfmdDL):
     "fastai's loader over a captioned dataset, with an order that can be computed and a place that can be kept"
     def __init__(self,
@@ -58,6 +63,7 @@ class SeededDL(TfmdDL):
         kwargs = {**kwargs, 'indexed':True}
         super().__init__(dataset, bs=bs, shuffle=shuffle, drop_last=drop_last, num_workers=num_workers, **kwargs)
         self.seed,self.epoch,self.start,self.budget,self._n_inp = seed,0,0,None,1
+        self.fake_l.__class__ = _ForkLoader
         self.fake_l.generator = torch.Generator() # or PyTorch draws a number from the global stream at every `iter`
 
 # %% ../../nbs/03_data.loaders.ipynb #1eef4e37
@@ -116,8 +122,9 @@ def do_batch(self:SeededDL, idxs):
 
 @patch
 def wif(self:SeededDL):
-    "In a worker: what it inherited is the parent's to clean up"
+    "In a worker: what it inherited is the parent's to clean up, and Ctrl-C the parent's to answer"
     gc.freeze()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 @patch
 def randomize(self:SeededDL):
@@ -162,7 +169,8 @@ def spare_workers(
     device, # Where training goes on
 )->int: # Processes that may prepare its batches
     "A CPU that trains has no core to spare; beside a GPU it is idle, and may draw what is `drawn`: a core each but one, at most 12"
-    return min(12, (os.cpu_count() or 1)-1) if torch.device(device).type=='cuda' and getattr(ds, 'drawn', False) else 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return min(12, cores-1) if torch.device(device).type=='cuda' and getattr(ds, 'drawn', False) else 0
 
 # %% ../../nbs/03_data.loaders.ipynb #badc5b35
 def get_dls(
@@ -171,9 +179,9 @@ def get_dls(
     bs:int=64, # Pictures a batch
     seed:int=0, # Seed of the order
     device=None, # Where batches go; None: `default_device()`
-    num_workers:int|None=None, # Processes that prepare batches; None: `spare_workers`
+    num_workers:int|None=None, # Processes that prepare training batches; None: `spare_workers`
 )->DataLoaders: # `dls.train` shuffled by pass, `dls.valid` in the order of its dataset
     "Loaders for fastai's `Learner`. A batch larger than the training data is a UserError"
     device = torch.device(device or default_device())
-    def dl(ds, **kwargs): return SeededDL(ds, bs, seed, num_workers=spare_workers(ds, device) if num_workers is None else num_workers, **kwargs)
-    return DataLoaders(dl(train_ds, shuffle=True, drop_last=True), dl(valid_ds), device=device)
+    workers = spare_workers(train_ds, device) if num_workers is None else num_workers
+    return DataLoaders(SeededDL(train_ds, bs, seed, shuffle=True, drop_last=True, num_workers=workers), SeededDL(valid_ds, bs, seed), device=device)

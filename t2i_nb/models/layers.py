@@ -36,7 +36,7 @@ def time_embedding(
     return torch.cat([a.sin(), a.cos()], 1)
 
 # %% ../../nbs/30_models.layers.ipynb #2c6dbf21
-@lru_cache(16)
+@lru_cache(None)
 def grid_embedding(
     h:int, w:int, # Size of the feature map
     d:int, # Width, divisible by 4

@@ -7,7 +7,7 @@ __all__ = ['MAX_LEN', 'ENCODERS', 'TextCond', 'split_words', 'build_vocab', 'wor
            'make_encoder']
 
 # %% ../../nbs/10_text.encoders.ipynb #55951693
-import re, warnings
+import unicodedata, warnings
 from collections import Counter
 from dataclasses import dataclass
 
@@ -62,8 +62,10 @@ def where(self:TextCond,
 
 # %% ../../nbs/10_text.encoders.ipynb #15c8339a
 def split_words(text:str)->list[str]:
-    "Lower-case words and numbers of `text`, in any alphabet; punctuation is dropped"
-    return re.findall(r"(?:[^\W_]|')+", text.lower())
+    "Lower-case words and numbers of `text`, in any alphabet and however its accents are typed; punctuation is dropped, but for an apostrophe inside a word"
+    text = unicodedata.normalize('NFC', text.lower())
+    kept = ''.join(c if c.isalnum() or c=="'" or unicodedata.category(c)[0]=='M' else ' ' for c in text) # M: marks, such as the vowels of Hindi
+    return [w for w in (w.strip("'") for w in kept.split()) if w]
 
 def build_vocab(
     captions, # Captions to read

@@ -85,7 +85,7 @@ def settings_of(learn)->dict:
     "What must be the same for a training to go on as if it had not stopped"
     model,dl,cbs = learn.model,learn.dls.train,{cb.name:cb for cb in learn.cbs}
     opt = getattr(learn.opt, 'opt', learn.opt)
-    s = {'model':model.config() if hasattr(type(model), 'config') else type(model).__name__,
+    s = {'digest of the data':getattr(dl.dataset, 'digest', ''), 'model':model.config() if hasattr(type(model), 'config') else type(model).__name__,
          'pictures':dl.n, 'batch size':dl.bs, 'seed of the order':dl.seed, 'optimizer':type(opt).__name__, 'learning rate':learn.lr}
     for name,attrs in SETTINGS.items():
         if name in cbs: s[name] = {a:getattr(cbs[name], a) for a in attrs}

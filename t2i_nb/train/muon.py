@@ -16,7 +16,7 @@ from .diffusion import FusedAdamW
 def orthogonalise(
     g:Tensor, # Matrices `(b,n,m)`
     steps:int=4, # Iterations, 1 or more
-)->Tensor: # `(b,n,m)`: the same singular vectors; singular values above about a hundredth of the largest end between 0.7 and 1.2
+)->Tensor: # `(b,n,m)`: the same singular vectors; those singular values that are not below a hundredth of (sum of their 4th powers)^(1/4) end between 0.68 and 1.21
     "Newton-Schulz iteration towards the nearest orthogonal matrices (Jordan et al. 2024), on the small side's square"
     tall = g.shape[1]>g.shape[2]
     x = g/(g.norm(dim=(1,2), keepdim=True)+1e-12)
@@ -48,6 +48,7 @@ class MuonAdamW(FusedAdamW):
     def _muon(self, group):
         "Step the matrices of a group, those of one shape together; their gradients are used up"
         ps = [p for p in group['params'] if p.grad is not None]
+        if not ps: return                                                   # all of them frozen
         for p in ps:
             if not self.state[p]: self.state[p].update(step=torch.zeros(()), exp_avg=torch.zeros_like(p)) # AdamW's loader asks for `step`
         gs,ms,lr = [p.grad for p in ps],[self.state[p]['exp_avg'] for p in ps],group['lr']

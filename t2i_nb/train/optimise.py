@@ -212,10 +212,12 @@ def get_precision(
     kind:str='auto', # fp32, bf16, fp16 or auto
     device=None, # The best there is by default
 )->str: # fp32, bf16 or fp16
-    "`auto` is bf16 where the device multiplies it in hardware, else fp32; the others are themselves"
+    "`auto` is bf16 where the device multiplies it in hardware, else fp32; the others are themselves. UserError where the device cannot"
     if kind not in ('auto', *DTYPES): raise UserError(f"no precision '{kind}': choose from auto, {', '.join(DTYPES)}")
-    if kind!='auto': return kind
     dev = torch.device(device or default_device())
+    if kind=='fp16' and dev.type=='cpu': raise UserError("precision 'fp16' needs a GPU: use 'bf16' or 'fp32' on a CPU")
+    if kind=='bf16' and dev.type=='cuda' and not torch.cuda.is_bf16_supported(): raise UserError("this GPU has no bfloat16: use 'fp16' or 'fp32'")
+    if kind!='auto': return kind
     if dev.type=='cuda': native = torch.cuda.is_bf16_supported(including_emulation=False)
     else: native = dev.type=='cpu' and getattr(torch.cpu, 'get_capabilities', dict)().get('avx512_bf16', False) # a PyTorch that cannot say gets fp32
     return 'bf16' if native else 'fp32'
@@ -232,9 +234,7 @@ class PrecisionCB(TrainCB):
     def before_fit(self):
         self.release()
         dev = next(self.model.parameters()).device.type
-        if self.kind=='fp16' and dev=='cpu': raise UserError("precision 'fp16' needs a GPU: use 'bf16' or 'fp32' on a CPU")
-        if self.kind=='bf16' and dev=='cuda' and not torch.cuda.is_bf16_supported():
-            raise UserError("this GPU has no bfloat16: use 'fp16' or 'fp32'")
+        get_precision(self.kind, dev)
         if self.kind=='fp16' and self.scaler is None: self.scaler = torch.amp.GradScaler(dev)
         if self.saved: self.scaler.load_state_dict(self.saved); self.saved = None
         self.checked = False

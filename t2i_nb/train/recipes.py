@@ -78,6 +78,8 @@ class Recipe:
     ema:float = .995 # Decay of the averaged weights
     clip:float = 1. # Largest gradient norm
     precision:str = 'auto' # fp32, bf16, fp16, or what the device is good at
+    graph:bool = True # Record the network's passes, where the device is a CUDA one and `accumulate` is 1
+    workers:int|None = None # Processes that prepare batches; None: as many as can be spared beside a GPU
     checkpoint_every:int = 16384 # Pictures between checkpoints
     sample_every:int = 16384 # Pictures between sample grids
     sampler:str = 'ddim' # ddpm, ddim or euler
@@ -132,6 +134,7 @@ def get_recipe(
     else: raise UserError(f"no preset '{name}': choose from {', '.join(PRESETS)}, or name a .json file of settings")
     if changes.get('start'): config['read'] = 0                          # it can read
     config |= {k:v for k,v in changes.items() if v is not None}
+    if None not in (changes.get('images'), changes.get('minutes')): raise UserError("set 'images' or 'minutes', not both")
     if changes.get('images') is not None: config['minutes'] = None
     if changes.get('minutes') is not None: config['images'] = None
     return check_recipe(from_config(Recipe, config, str(name)))
@@ -145,7 +148,7 @@ OPTIMIZERS = dict(muon=dict(opt_func=muon, splitter=matrices_apart), adamw=dict(
 _COUNT,_SIZE,_LAYERS = (1,10**12),(1,8192),(1,128)
 RANGES = dict(size=(8,1024), images=_COUNT, read=(0,10**12), minutes=(0,100_000), checkpoint_every=_COUNT, sample_every=_COUNT, warmup=(0,10**12), seed=(0,2**63-1),
               batch=(1,65_536), accumulate=(1,65_536), width=_SIZE, d_text=_SIZE, refine=_SIZE, depth=_LAYERS, text_depth=(0,128), heads=_LAYERS, refine_blocks=_LAYERS,
-              bottom=(0,128), blocks=_LAYERS, patch=(1,64), steps=(1,10_000), restarts=(0,100), sketch=(0,1e6), lr=(0,1e6), clip=(0,1e12),
+              bottom=(0,128), blocks=_LAYERS, patch=(1,64), steps=(1,10_000), workers=(0,256), restarts=(0,100), sketch=(0,1e6), lr=(0,1e6), clip=(0,1e12),
               p_drop=(0,1), repair=(0,1), repair_start=(0,1), cooldown=(0,1), ema=(0,1), times_mean=(-100,100))
 MAX_PARAMS = 10**10
 
@@ -201,11 +204,11 @@ def recipe_learner(
     "A fastai `Learner` that trains the recipe"
     train,valid = recipe_data(r)
     model = recipe_model(r, train.captions(range(min(len(train), 5000))))
-    dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device)
+    dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device, num_workers=r.workers)
     times = get_times(r.times, **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
     own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(get_precision(r.precision, device)),
            LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0)
-    if dls.device.type=='cuda' and r.accumulate==1: own.append(GraphCB())
+    if r.graph and dls.device.type=='cuda' and r.accumulate==1: own.append(GraphCB())
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
                              p_drop=r.p_drop, seed=r.seed, lr=r.lr, cbs=[*own, *cbs], **OPTIMIZERS[r.opt])
 

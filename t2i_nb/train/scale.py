@@ -6,7 +6,7 @@
 __all__ = ['Flat', 'GraphCB']
 
 # %% ../../nbs/63_train.scale.ipynb #64a00004
-import gc
+import gc, warnings
 from collections.abc import Callable
 
 import torch
@@ -46,6 +46,7 @@ class GraphCB(TrainCB):
     def before_batch(self):
         if not self.recorded: self.start()
         self.recorded = True
+        for p in self.model.net.parameters(): p.grad = None                     # a replay writes where the last gradient lies
     def start(self):
         "Record what stands in the batch"
         self.learn.pred = self.learn.loss = self.learn.loss_grad = None         # what is left of an earlier fit
@@ -55,7 +56,8 @@ class GraphCB(TrainCB):
         def flat(cond): c = cond.pad(n); return c.tokens,c.mask,c.pooled
         args = tuple(v.detach().clone().requires_grad_(v.requires_grad) for v in (xt, t, *flat(cond)))
         with torch.autocast(xt.device.type, dtype=DTYPES[kind], enabled=kind!='fp32', cache_enabled=False):
-            replay = self.record(Flat(net), args, allow_unused_input=True)
+            try: replay = self.record(Flat(net), args, allow_unused_input=True)
+            except RuntimeError as e: return warnings.warn(f'the network cannot be recorded, and trains as ever: {str(e).splitlines()[0]}')
         def forward(xt, t, cond):
             if not net.training or xt.shape!=args[0].shape or cond.tokens.shape[1]>n: return type(net).forward(net, xt, t, cond)
             pred,*said = replay(xt, t, *flat(cond))
