@@ -177,7 +177,7 @@ def _models(command):
     s.add_argument('--guidance', type=number(float, 0, 10_000), help='0 ignores the prompt, 1 follows it, 2 to 5 exaggerate it')
     s.add_argument('--interval', type=number(float, 0, 1), nargs=2, metavar=('FROM','TO'), help='times at which to guide, of 0 to 1')
     s.add_argument('--restarts', type=number(int, 0, 100), help='how often the middle of the way is walked again')
-    s.add_argument('--sampler', help='ddpm, ddim or euler')
+    s.add_argument('--sampler', help='ddpm, ddim, euler, euler-ancestral, heun, dpm++2s, dpm++sde, dpm++2m, dpm++2m-sde, unipc or lms')
     s.add_argument('--out', type=filled, help='PNG to write; with several pictures a grid, and each alone in the folder of the same name')
     e.add_argument('--data', type=filled, help="'shapes', 'digits' or a folder; what it was trained on by default")
     e.add_argument('--level', type=number(int, 1), help='level of the shapes world, 1 to 3')

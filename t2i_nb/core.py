@@ -127,10 +127,10 @@ def picture_noise(
     seed:int, # The user's seed
     ks, # Picture numbers, `(n,)` ints
     shape, # Shape of one picture, `(3,h,w)`
-    step:int|None=None, # Step of a stochastic sampler; None is the starting noise
+    step:float|None=None, # Step of a stochastic sampler, halves between two steps; None is the starting noise
 )->Tensor: # `(n,*shape)` standard normal, on the CPU
     "Noise of pictures `ks`, each from its own stream, whatever the batch"
-    key = ('picture', int(seed)) if step is None else ('picture', int(seed), 'step', int(step))
+    key = ('picture', int(seed)) if step is None else ('picture', int(seed), 'step', step if step%1 else int(step))
     return torch.stack([torch.randn(*shape, generator=seeded(*key, int(k))) for k in ks])
 
 # %% ../nbs/00_core.ipynb #2504c7cb

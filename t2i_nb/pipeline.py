@@ -18,7 +18,8 @@ from .core import UserError, default_device, from_config, picture_noise
 from .diffusion.guidance import Denoiser, clamp_x0, guide
 from .diffusion.objectives import check_prediction
 from .diffusion.restart import restart
-from .diffusion.samplers import get_sampler, time_grid
+from .diffusion.samplers import time_grid
+from .diffusion.solvers import get_sampler
 from .diffusion.schedules import get_schedule
 from .models.t2i import T2IModel, load_model, save_model
 from .text.encoders import split_words

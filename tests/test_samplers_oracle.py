@@ -1,8 +1,10 @@
 """Schedules, conversions and samplers against diffusers' schedulers, step for step, with the same noise."""
+from functools import partial
 import diffusers, pytest, torch
 from t2i_nb.diffusion.guidance import Denoiser, MixtureDenoiser
 from t2i_nb.diffusion.objectives import noisify, target
 from t2i_nb.diffusion.samplers import sample_ddim, sample_ddpm, sample_euler
+from t2i_nb.diffusion.solvers import sample_2m, sample_heun, sample_lms, sample_unipc
 from t2i_nb.diffusion.schedules import Schedule, get_schedule
 
 SHAPE = (3,2,4,4)
@@ -86,3 +88,59 @@ def test_noise_and_velocity_are_diffusers():
     t,x0,eps = (steps+1)/1000,randn(*SHAPE).float(),randn(*SHAPE, seed=3).float()
     torch.testing.assert_close(noisify(x0, eps, t, schedule), sch.add_noise(x0, eps, steps), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(target(x0, eps, t, schedule, 'v'), sch.get_velocity(x0, eps, steps), atol=1e-5, rtol=1e-5)
+
+# The solvers below are compared on noise levels of diffusers' own choosing, between the levels of its table too. So the exact network is
+# asked at the level that the scheduler says it stands at, on a schedule that is defined at every level.
+
+SIGMOID = get_schedule('sigmoid')
+
+
+def times(sigmas):
+    "The times at which sigma/alpha has these values"
+    ts = SIGMOID.t(-2*sigmas.double().clamp(min=1e-300).log())
+    ts[sigmas == 0] = 0.
+    return ts
+
+
+def walk(scheduler, steps, variance_exploding, ours, pick=lambda s: s, **each):
+    "Relative difference of diffusers' last picture and ours, from the same noise"
+    scheduler.set_timesteps(steps)
+    sigmas = scheduler.sigmas.double()
+    exact = MixtureDenoiser(randn(4, *SHAPE[1:], seed=1), .2, SIGMOID)
+    start, first = randn(*SHAPE), (1+sigmas[0]**2).sqrt()
+    x = start*sigmas[0]/(1 if variance_exploding else first)
+    for i,t in enumerate(scheduler.timesteps):
+        k = scheduler.step_index or 0
+        xt = scheduler.scale_model_input(x, t) if variance_exploding else x
+        x = scheduler.step(exact(xt.double(), times(sigmas[k:k+1]).expand(3))[1], t, x, **{n: f(i) for n,f in each.items()}).prev_sample
+    y = ours(exact, start*sigmas[0]/first, times(pick(sigmas)))
+    return ((x-y).abs().max()/x.abs().max()).item()
+
+
+Z = randn(64, *SHAPE, seed=5)
+BETAS = dict(beta_start=1e-4, beta_end=.02)
+
+
+@pytest.mark.parametrize('steps', [5, 12])
+@pytest.mark.parametrize('name, scheduler, exploding, ours, pick', [
+    ('ddim', diffusers.EulerDiscreteScheduler, True, sample_ddim, lambda s: s),
+    ('heun', diffusers.HeunDiscreteScheduler, True, partial(sample_heun, path='edm'), lambda s: torch.cat([s[:1], s[1:-1:2], s[-1:]])),
+    ('lms', diffusers.LMSDiscreteScheduler, True, sample_lms, lambda s: s),
+    ('dpm++2m', partial(diffusers.DPMSolverMultistepScheduler, final_sigmas_type='zero'), False, sample_2m, lambda s: s),
+    ('unipc', partial(diffusers.UniPCMultistepScheduler, final_sigmas_type='zero'), False, sample_unipc, lambda s: s)], ids=lambda v: v if isinstance(v, str) else '')
+def test_solvers_are_diffusers(name, scheduler, exploding, ours, pick, steps):
+    assert walk(scheduler(**BETAS), steps, exploding, ours, pick) < 1e-6
+
+
+@pytest.mark.parametrize('order', [1, 2])
+def test_stochastic_solvers_are_diffusers(order):
+    noise = lambda i: Z[i]
+    scheduler = diffusers.DPMSolverMultistepScheduler(**BETAS, solver_order=order, final_sigmas_type='zero', algorithm_type='sde-dpmsolver++')
+    ours = partial(sample_ddpm, noise=noise) if order == 1 else partial(sample_2m, eta=1., noise=noise)
+    assert walk(scheduler, 10, False, ours, variance_noise=noise) < 1e-6
+
+
+def test_euler_ancestral_is_ddim_with_all_noise_fresh(monkeypatch):
+    drawn = iter(Z)
+    monkeypatch.setattr('diffusers.schedulers.scheduling_euler_ancestral_discrete.randn_tensor', lambda *args, **kwargs: next(drawn))
+    assert walk(diffusers.EulerAncestralDiscreteScheduler(**BETAS), 10, True, partial(sample_ddim, eta=1., noise=lambda i: Z[i])) < 1e-6

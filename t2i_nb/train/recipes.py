@@ -20,7 +20,7 @@ from ..text.encoders import build_vocab
 from ..data.shapes import LEVELS, WEIGHTS
 from ..diffusion.guidance import check_guidance
 from ..diffusion.objectives import check_prediction, get_times, get_weight
-from ..diffusion.samplers import get_sampler
+from ..diffusion.solvers import get_sampler
 from ..diffusion.schedules import get_schedule
 from ..models.t2i import T2IModel, load_model, make_model, n_params
 from ..pipeline import T2IPipeline, find_model
@@ -82,7 +82,7 @@ class Recipe:
     workers:int|None = None # Processes that prepare batches; None: as many as can be spared beside a GPU
     checkpoint_every:int = 16384 # Pictures between checkpoints
     sample_every:int = 16384 # Pictures between sample grids
-    sampler:str = 'ddim' # ddpm, ddim or euler
+    sampler:str = 'ddim' # One of `SAMPLERS`: ddpm, ddim, euler, heun, dpm++2m, ...
     steps:int = 20 # From noise to picture
     guidance:float = 2. # 1 is none
     interval:tuple = (0.,1.) # Times, from and to, at which to guide
