@@ -128,7 +128,7 @@ def sample_heun(
     cond=None, # `TextCond`, b rows
     *,
     path:str='straight', # In `x/(alpha+sigma)`; or 'edm', in `x/alpha`
-    churn:float=0., # Noise added before each step, of which there are so many: EDM's `S_churn`
+    churn:float=0., # EDM's `S_churn`: that much noise, shared out over the steps, is added before each
     noise=None, # `noise(step)->Tensor` like `x_T`, asked only if `churn>0`
     callback=None, # `callback(step, t, xt, x0_hat)`, before the step is taken
 )->Tensor: # `x0` `(b,c,h,w)`
