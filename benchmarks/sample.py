@@ -31,7 +31,7 @@ def main(runs=5):
         t = time.perf_counter(); pipe(PROMPT); draw.append(time.perf_counter()-t)
     med = lambda v: round(statistics.median(v), 2)
     print(json.dumps({'command_s': med(whole), 'command_max_s': round(max(whole), 2), 'four_pictures_s': med(four), 'drawing_s': med(draw),
-                      'runs': runs, 'steps': pipe.sampling['steps'], 'threads': torch.get_num_threads(), 'torch': torch.__version__}))
+                      'runs': runs, 'steps': pipe.sampling.steps, 'threads': torch.get_num_threads(), 'torch': torch.__version__}))
 
 
 if __name__ == '__main__': main(*map(int, sys.argv[1:]))

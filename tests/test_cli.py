@@ -19,7 +19,7 @@ def model(tmp_path_factory):
     folder, r = tmp_path_factory.mktemp('model')/'m', get_recipe('shapes-tiny')
     net = recipe_model(r, ['a small red circle above a large blue square', 'two green stars'])
     with torch.no_grad(): net.net.outp.weight.normal_(std=.2, generator=torch.Generator().manual_seed(0))
-    T2IPipeline(net.eval(), r.size, steps=3).save_pretrained(folder)
+    T2IPipeline(net.eval(), r.size, sampling=dict(steps=3)).save_pretrained(folder)
     return folder
 
 

@@ -1,7 +1,8 @@
 """Schedules, conversions and samplers against diffusers' schedulers, step for step, with the same noise."""
 from functools import partial
 import diffusers, pytest, torch
-from t2i_nb.diffusion.guidance import Denoiser, MixtureDenoiser
+from t2i_nb.diffusion.guidance import Denoiser
+from t2i_nb.diffusion.points import MixtureDenoiser
 from t2i_nb.diffusion.objectives import noisify, target
 from t2i_nb.diffusion.samplers import sample_ddim, sample_ddpm, sample_euler
 from t2i_nb.diffusion.solvers import sample_2m, sample_heun, sample_lms, sample_unipc

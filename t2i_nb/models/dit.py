@@ -105,19 +105,20 @@ class Refine(nn.Module):
         bottom:int, # Residual blocks at the `Bottom`; 0: there is none
         nh:int, # Attention heads there
         in_channels:int=3, # Channels of the picture
+        guess:bool=False, # Is a guess at the picture seen beside it?
     ):
         super().__init__()
         self.half,npix = patch//2,in_channels*(patch//2)**2
-        self.split,self.pixels,self.merge = nn.Linear(d, 4*nf),nn.Conv2d(npix, nf, 3, padding=1),nn.Conv2d(2*nf, nf, 1)
+        self.split,self.pixels,self.merge = nn.Linear(d, 4*nf),nn.Conv2d(npix*(1+guess), nf, 3, padding=1),nn.Conv2d(2*nf, nf, 1)
         self.bottom = Bottom(d, dc, nf, bottom, nh) if bottom else None
         self.blocks = nn.ModuleList([ResBlock(nf, nf, d) for _ in range(blocks)])
         self.norm,self.outp = nn.GroupNorm(8, nf),zero_init(nn.Conv2d(nf, npix, 3, padding=1))
     def forward(self,
         z:Tensor, # Places `(b,h*w,d)`
-        xt:Tensor, # Noised pictures `(b,c,h*patch,w*patch)`
+        xt:Tensor, # Noised pictures `(b,c,h*patch,w*patch)`, or `2c` channels with a guess
         e:Tensor, # Embedding of the time and the whole caption `(b,d)`
         cond:TextCond, # b rows
-    )->Tensor: # Like `xt`
+    )->Tensor: # `(b,c,h*patch,w*patch)`
         h,w = (s//(2*self.half) for s in xt.shape[2:])
         s = self.pixels(F.pixel_unshuffle(xt, self.half))                   # (b,nf,2h,2w)
         if self.bottom: s = self.bottom(s, to_picture(z, h, w, 1), e, cond)
@@ -148,29 +149,30 @@ class DiT(nn.Module):
         bottom:int=3, # Residual blocks at half their resolution, with attention between; 0: none
         pooled:bool=True, # Add pooled text to the time embedding?
         in_channels:int=3, # Channels of the picture
+        self_cond:bool=False, # Can it be shown its last guess at the picture, as more channels (Chen et al. 2022, arXiv 2208.04202)?
     ):
         super().__init__()
         _check_dit(d, depth, patch, nh, mult, refine, refine_blocks, bottom, in_channels)
         self.args = dict(kind='dit', d=d, depth=depth, patch=patch, nh=nh, mult=mult, refine=refine, refine_blocks=refine_blocks,
-                         bottom=bottom, pooled=pooled, in_channels=in_channels)
-        self.d,self.patch = d,patch
+                         bottom=bottom, pooled=pooled, in_channels=in_channels, self_cond=self_cond)
+        self.d,self.patch,self.self_cond = d,patch,self_cond
         self.time = nn.Sequential(nn.Linear(96, d), nn.SiLU(), nn.Linear(d, d))
         self.text = nn.Linear(d_text, d) if pooled else None
-        self.inp = nn.Linear(in_channels*patch**2, d)
+        self.inp = nn.Linear((1+self_cond)*in_channels*patch**2, d)
         self.blocks = nn.ModuleList([DiTBlock(d, d_text, nh, mult) for _ in range(depth)])
         self.norm,self.sketch = nn.LayerNorm(d),Sketch(d, patch, in_channels)
-        self.refine = Refine(d, d_text, refine, patch, refine_blocks, bottom, nh, in_channels)
+        self.refine = Refine(d, d_text, refine, patch, refine_blocks, bottom, nh, in_channels, self_cond)
     def config(self)->dict: return self.args
 
 # %% ../../nbs/32_models.dit.ipynb #f5c9b80c
 @patch
 def forward(self:DiT,
-    xt:Tensor, # Noised pictures `(b,c,h,w)`; h and w divisible by `patch`
+    xt:Tensor, # Noised pictures `(b,c,h,w)`, with `self_cond` also `(b,2c,h,w)`; h and w divisible by `patch`
     t:Tensor, # Times in [0,1] `(b,)`
     cond:TextCond, # b rows
 )->Tensor: # The prediction `(b,c,h,w)`
     "Pictures whose size does not fit are a UserError"
-    check_picture(xt, self.patch, self.args['in_channels'])
+    xt = check_picture(xt, self.patch, self.args['in_channels'], self.self_cond)
     h,w = (s//self.patch for s in xt.shape[2:])
     e = self.time(time_embedding(t, 96))                                    # (b,d)
     e = F.silu(e if self.text is None else e+self.text(cond.pooled))

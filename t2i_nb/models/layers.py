@@ -18,11 +18,14 @@ from ..core import UserError
 def check_picture(
     x:Tensor, # Pictures `(b,c,h,w)`
     k:int, # What both sides must be divisible by
-    c:int, # Channels wanted
-):
+    c:int, # Channels of a picture
+    guess:bool=False, # Is there room for as many channels again, a guess at the clean picture?
+)->Tensor: # What enters the network; a missing guess is nought
     "Refuse, as a UserError, pictures that do not fit a network"
     if any(s%k for s in x.shape[2:]): raise UserError(f'pictures of {x.shape[2]}x{x.shape[3]} do not fit this network: sides must be multiples of {k}')
-    if x.shape[1]!=c: raise UserError(f'pictures of {x.shape[1]} channels do not fit this network, which takes {c}')
+    if guess and x.shape[1]==c: x = torch.cat([x, torch.zeros_like(x)], 1)
+    if x.shape[1]!=c*(1+guess): raise UserError(f'pictures of {x.shape[1]} channels do not fit this network, which takes {c}')
+    return x
 
 # %% ../../nbs/30_models.layers.ipynb #3dd2eaba
 def time_embedding(

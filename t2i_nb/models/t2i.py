@@ -40,6 +40,8 @@ class T2IModel(nn.Module):
     )->TextCond: # b rows
         "What the network is told; one bare string is a UserError, since it would be read letter by letter"
         return self.encoder(captions if isinstance(captions, str) else list(captions))
+    @property
+    def self_cond(self)->bool: return getattr(self.net, 'self_cond', False) # does it take its last guess beside `xt`?
     def null(self, b:int)->TextCond: return self.encoder.null(b) # what it is told when it is told nothing
     def config(self)->dict: return dict(encoder=self.encoder.config(), net=self.net.config())
 

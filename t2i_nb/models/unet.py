@@ -44,16 +44,17 @@ class UNet(nn.Module):
         nh:int=4, # Attention heads
         pooled:bool=True, # Add pooled text to the time embedding?
         in_channels:int=3, # Channels of the picture
+        self_cond:bool=False, # Can it be shown its last guess at the picture, as more channels (Chen et al. 2022, arXiv 2208.04202)?
     ):
         super().__init__()
         _check_unet(channels, blocks, attn, patch, nh, in_channels)
-        self.args = dict(kind='unet', channels=list(channels), blocks=blocks, attn=list(attn), patch=patch, nh=nh, pooled=pooled, in_channels=in_channels)
-        self.patch,ne = patch,4*channels[0]
+        self.args = dict(kind='unet', channels=list(channels), blocks=blocks, attn=list(attn), patch=patch, nh=nh, pooled=pooled, in_channels=in_channels, self_cond=self_cond)
+        self.patch,self.self_cond,ne = patch,self_cond,4*channels[0]
         self.nt = channels[0]*2
         self.time = nn.Sequential(nn.Linear(self.nt, ne), nn.SiLU(), nn.Linear(ne, ne))
         self.text = nn.Linear(d_text, ne) if pooled else None
         npix = in_channels*patch**2
-        self.inp = nn.Conv2d(npix, channels[0], 3, padding=1)
+        self.inp = nn.Conv2d(npix*(1+self_cond), channels[0], 3, padding=1)
         self._build(channels, blocks, attn, d_text, nh, ne)
         self.norm,self.outp = nn.GroupNorm(8, channels[0]),zero_init(nn.Conv2d(channels[0], npix, 3, padding=1))
     def config(self)->dict: return self.args
@@ -81,12 +82,12 @@ def _build(self:UNet, channels, blocks, attn, d_text, nh, ne):
 # %% ../../nbs/31_models.unet.ipynb #d73b8dcd
 @patch
 def forward(self:UNet,
-    xt:Tensor, # Noised pictures `(b,c,h,w)`; h and w divisible by `patch * 2**(levels-1)`
+    xt:Tensor, # Noised pictures `(b,c,h,w)`, with `self_cond` also `(b,2c,h,w)`; h and w divisible by `patch * 2**(levels-1)`
     t:Tensor, # Times in [0,1] `(b,)`
     cond, # A `TextCond` of b rows
 )->Tensor: # The prediction `(b,c,h,w)`
     "One pass through the U. Pictures whose size does not fit are a UserError"
-    check_picture(xt, self.patch*2**(len(self.downs)-1), self.args['in_channels'])
+    xt = check_picture(xt, self.patch*2**(len(self.downs)-1), self.args['in_channels'], self.self_cond)
     e = self.time(time_embedding(t, self.nt))                               # (b,ne)
     if self.text is not None: e = e+self.text(cond.pooled)
     e = F.silu(e)

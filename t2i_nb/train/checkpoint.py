@@ -76,9 +76,9 @@ def named(
     f, # A function, or a `partial` of one
 )->list: # Its name and the arguments given
     "What a function is called, for comparison"
-    return [getattr(getattr(f, 'func', f), '__name__', '?'), getattr(f, 'keywords', {})]
+    return [getattr(getattr(f, 'func', f), '__name__', type(f).__name__), {k:getattr(v, 'name', v) for k,v in getattr(f, 'keywords', {}).items()}]
 
-SETTINGS = {'condition':('p_drop','seed'), 'diffusion':('prediction','seed'), 'accumulate':('k',), 'ema':('decay',), 'clip':('max_norm',),
+SETTINGS = {'condition':('p_drop','seed'), 'diffusion':('prediction','seed','offset','immiscible'), 'accumulate':('k',), 'ema':('decay',), 'clip':('max_norm',),
             'precision':('kind',), 'lr_schedule':('args','total'), 'sketch':('weight',), 'repair':('share','t_min','start')}
 
 def settings_of(learn)->dict:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['synth_dls', 'PixelMLP', 'synth_model', 'TrainCB', 'find_cb', 'CountCB', 'ConditionCB', 'DiffusionCB', 'kept_random',
            'DiffusionLearner', 'FusedAdamW', 'as_laid', 'adamw', 'euler_sample_fn', 'diffusion_learner',
-           'synth_learner']
+           'synth_learner', 'SelfCondCB']
 
 # %% ../../nbs/55_train.diffusion.ipynb #9dfbd18c
 import contextlib, random, tempfile
@@ -25,7 +25,7 @@ from ..core import UserError, picture_noise, seeded
 from ..data.loaders import InMemory, get_dls
 from ..data.shapes import caption, render, sample_scene
 from ..diffusion.guidance import Denoiser, clamp_x0, drop_captions, guide
-from ..diffusion.objectives import diffusion_loss, get_times, get_weight, mse_per_sample, noisify, target
+from ..diffusion.objectives import assign_noise, diffusion_loss, get_times, get_weight, mse_per_sample, net_input, noisify, offset_noise, target, to_x0_eps
 from ..diffusion.samplers import sample_euler, time_grid
 from ..diffusion.schedules import get_schedule
 from ..models.layers import time_embedding
@@ -134,27 +134,47 @@ class DiffusionCB(TrainCB):
     order,name = -7,'diffusion'
     def __init__(self,
         schedule='flow', # A `Schedule` or its name
-        prediction:str='flow', # What the network predicts: eps, x0, v, flow
-        times='logit-normal', # `fn(b, generator)->t` or its name
+        prediction:str='flow', # What the network predicts: eps, x0, v, flow, edm
+        times='logit-normal', # `fn(b, generator)->t` or its name; one with `density` and `update` is told the losses
         weight='uniform', # `fn(logsnr, prediction)->(b,)` or its name
         seed:int=0, # Seed of times and noise
+        offset:float=0., # Strength of offset noise in training
+        immiscible:bool=False, # Give each picture of a training batch a noise that is near it?
     ):
         self.schedule = get_schedule(schedule) if isinstance(schedule, str) else schedule
-        self.times = get_times(times) if isinstance(times, str) else times
+        self.times = get_times(times, self.schedule) if isinstance(times, str) else times
         self.weight = get_weight(weight) if isinstance(weight, str) else weight
-        self.prediction,self.seed = prediction,seed
+        self.prediction,self.seed,self.offset,self.immiscible = prediction,seed,offset,immiscible
 
-    def before_batch(self):
-        x0, = self.xb
-        key = ('train', self.seed, self.micro_step) if self.training else ('valid', self.seed, self.iter)
-        g = seeded(*key, device=x0.device)
-        t = self.times(len(x0), g)                                             # (b,)
+    def noise(self, x0, g):
         eps = torch.randn(x0.shape, generator=g, device=x0.device)             # (b,3,h,w)
-        xt = noisify(x0, eps, t, self.schedule)
-        w = self.weight(self.schedule.logsnr(t), self.prediction)              # (b,)
-        self.learn.x0,self.learn.eps,self.learn.t = x0,eps,t
-        self.learn.xb = (xt, t, self.cond)
-        self.learn.yb = (target(x0, eps, t, self.schedule, self.prediction), w)
+        if self.training and self.offset: eps = offset_noise(eps, self.offset, g)
+        return assign_noise(x0, eps) if self.training and self.immiscible else eps
+
+
+# %% ../../nbs/55_train.diffusion.ipynb #55d00001
+@patch
+def before_batch(self:DiffusionCB):
+    x0, = self.xb
+    key = ('train', self.seed, self.micro_step) if self.training else ('valid', self.seed, self.iter)
+    g = seeded(*key, device=x0.device)
+    t = self.times(len(x0), g)                                             # (b,)
+    eps = self.noise(x0, g)
+    w = self.weight(self.schedule.logsnr(t), self.prediction)              # (b,)
+    self.loss_weight = w
+    if hasattr(self.times, 'density'): w = w/self.times.density(t)
+    self.learn.x0,self.learn.eps,self.learn.t = x0,eps,t
+    self.learn.xb = (net_input(noisify(x0, eps, t, self.schedule), t, self.schedule, self.prediction), t, self.cond)
+    self.learn.yb = (target(x0, eps, t, self.schedule, self.prediction), w)
+@patch
+def after_loss(self:DiffusionCB):
+    if self.training and hasattr(self.times, 'update'): self.times.update(self.t, self.loss_weight*self.learn.sample_losses)
+@patch
+def state_dict(self:DiffusionCB): return {'square':self.times.square} if hasattr(self.times, 'square') else {}
+@patch
+def load_state_dict(self:DiffusionCB, sd):
+    if sd: self.times.square = sd['square'].clone()
+
 
 # %% ../../nbs/55_train.diffusion.ipynb #28c6f6ea
 @contextlib.contextmanager
@@ -291,10 +311,12 @@ def diffusion_learner(
     dls:DataLoaders, # From `get_dls`
     model:nn.Module, # `model(xt, t, cond)`, `model.encode(captions)`, `model.null(b)`
     schedule='flow', # A `Schedule` or its name
-    prediction:str='flow', # eps, x0, v or flow
+    prediction:str='flow', # eps, x0, v, flow or edm
     times='logit-normal', # How training draws `t`
     weight='uniform', # Weight of the loss
     p_drop:float=.1, # Share of captions dropped
+    offset:float=0., # Strength of offset noise
+    immiscible:bool=False, # Noise that is near its picture?
     seed:int=0, # Seed of times, noise and dropped captions
     lr:float=1e-3, # Learning rate
     opt_func=adamw, # fastai's way of making an optimizer
@@ -303,7 +325,7 @@ def diffusion_learner(
     **kwargs, # For fastai's `Learner`
 )->DiffusionLearner:
     "A learner with what is right by default; fastai's progress bar is left out because ours replaces it"
-    diff = DiffusionCB(schedule, prediction, times, weight, seed)
+    diff = DiffusionCB(schedule, prediction, times, weight, seed, offset, immiscible)
     learn = DiffusionLearner(dls, model, loss_func=diffusion_loss, opt_func=opt_func, lr=lr,
         cbs=[CountCB(), ConditionCB(p_drop, seed), diff], **kwargs)
     learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, ProgressCallback)])
@@ -324,3 +346,17 @@ def synth_learner(
     "A learner that trains in seconds, for lessons and tests (the name is fastai's)"
     dls = synth_dls(n, bs)
     return diffusion_learner(dls, synth_model(dls), prediction=prediction, lr=lr, cbs=cbs, **kwargs)
+
+# %% ../../nbs/55_train.diffusion.ipynb #55d00006
+class SelfCondCB(TrainCB):
+    "Half of the batches see the network's own first guess beside `xt` (Chen et al. 2022, arXiv 2208.04202, alg. 1)"
+    order,run_valid,name = -5,False,'self_cond'
+    def before_fit(self):
+        if not getattr(self.model, 'self_cond', False): raise UserError('this network has no room for its last guess: build it with self_cond=True')
+    def before_batch(self):
+        d,(shown,t,cond) = find_cb(self.learn, 'diffusion'),self.xb
+        if torch.rand(1, generator=seeded('self-cond', d.seed, self.micro_step)).item()<.5: return
+        xt,inside = noisify(self.x0, self.eps, t, d.schedule),t.clamp(1e-3, 1-1e-3)  # at the very ends some answers say nothing
+        with torch.no_grad(): guess,_ = to_x0_eps(self.model(shown, t, cond), xt, inside, d.schedule, d.prediction)
+        self.learn.xb = (torch.cat([shown, guess.to(shown)], 1), t, cond)
+

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core import UserError, seeded
 from ..data.shapes import swap_word
-from ..diffusion.objectives import mse_per_sample, noisify, target
+from ..diffusion.objectives import mse_per_sample, net_input, noisify, target
 from .diffusion import find_cb
 from .logging import ScoreCB
 
@@ -67,7 +67,7 @@ def caption_losses(
 )->dict: # Name -> losses `(b,)`, NaN where there is no caption
     "One batch of pictures under several captions: only the captions differ"
     dev = next(model.parameters()).device
-    xt,y = noisify(x0, eps, t, schedule).to(dev),target(x0, eps, t, schedule, prediction).to(dev)
+    xt,y = net_input(noisify(x0, eps, t, schedule), t, schedule, prediction).to(dev),target(x0, eps, t, schedule, prediction).to(dev)
     out = {}
     for name,captions in variants.items():
         null = name=='null'

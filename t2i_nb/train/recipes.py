@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SCENES', 'NO_BOTTOM', 'UNET', 'PRESETS', 'OPTIMIZERS', 'RANGES', 'MAX_PARAMS', 'VALID_SEED', 'Recipe', 'recipe_model',
-           'get_recipe', 'check_recipe', 'recipe_data', 'recipe_learner', 'recipe_reader', 'recipe_pipeline']
+           'recipe_sampling', 'get_recipe', 'check_recipe', 'recipe_data', 'recipe_learner', 'recipe_reader',
+           'recipe_pipeline']
 
 # %% ../../nbs/64_train.recipes.ipynb #a3892715
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -18,15 +19,13 @@ from ..data.datasets import get_dataset
 from ..data.loaders import get_dls
 from ..text.encoders import build_vocab
 from ..data.shapes import LEVELS, WEIGHTS
-from ..diffusion.guidance import check_guidance
 from ..diffusion.objectives import check_prediction, get_times, get_weight
-from ..diffusion.solvers import get_sampler
 from ..diffusion.schedules import get_schedule
 from ..models.t2i import T2IModel, load_model, make_model, n_params
-from ..pipeline import T2IPipeline, find_model
+from ..pipeline import Sampling, T2IPipeline, find_model
 from .auxiliary import SketchCB, reading_learner
-from .diffusion import adamw, diffusion_learner
-from .muon import matrices_apart, muon
+from .diffusion import SelfCondCB, adamw, diffusion_learner
+from .muon import lion, matrices_apart, muon
 from .optimise import DTYPES, LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB, get_precision
 from .repair import RepairCB
 from .scale import GraphCB
@@ -60,17 +59,20 @@ class Recipe:
     attn:tuple = (1,) # Levels that attend
     patch:int = 4 # Pixels to a side of one position
     pooled:bool = True # Pooled text beside the time?
+    self_cond:bool = False # Is the network shown its last guess at the picture?
     d_text:int = 96 # Width of a word's vector
     text_depth:int = 2 # Layers of the text encoder
-    schedule:str = 'flow' # linear, cosine, quadratic, sigmoid or flow
-    prediction:str = 'x0' # eps, x0, v or flow
-    times:str = 'logit-normal' # How training draws noise levels
+    schedule:str = 'flow' # One of `SCHEDULES`: linear, cosine, flow, ...; with '-zero' or ':2' behind it for zero terminal SNR, or a shift
+    prediction:str = 'x0' # eps, x0, v, flow or edm
+    times:str = 'logit-normal' # How training draws noise levels: one of `TIMES`, or loss-aware
     times_mean:float = 1. # Of the logit-normal: above 0 leans to noise, where layout is decided
-    weight:str = 'flow' # Loss weight: uniform, eps, min-snr or flow
+    weight:str = 'flow' # Loss weight, one of `WEIGHTS`: uniform, eps, min-snr, p2, debiased, edm or flow
+    offset:float = 0. # Strength of offset noise
+    immiscible:bool = False # Does each picture of a batch get a noise that is near it?
     p_drop:float = .1 # Captions dropped, for guidance
     batch:int = 32 # Pictures a batch
     accumulate:int = 1 # Batches an optimizer step
-    opt:str = 'muon' # muon (and AdamW for what is no matrix) or adamw
+    opt:str = 'muon' # muon (and AdamW for what is no matrix), adamw or lion
     lr:float = 2e-3 # Learning rate at its highest
     lr_kind:str = 'linear' # How it falls: constant, linear or cosine
     warmup:int = 3200 # Pictures over which it rises
@@ -84,8 +86,11 @@ class Recipe:
     sample_every:int = 16384 # Pictures between sample grids
     sampler:str = 'ddim' # One of `SAMPLERS`: ddpm, ddim, euler, heun, dpm++2m, ...
     steps:int = 20 # From noise to picture
+    spacing:str = 'trailing' # Of the steps, one of `SPACINGS`: trailing, karras, logsnr, ...
     guidance:float = 2. # 1 is none
     interval:tuple = (0.,1.) # Times, from and to, at which to guide
+    rescale:float = 0. # Share of the contrast that is put back after guidance
+    threshold:float = 0. # Dynamic thresholding: share of a picture's values inside the limit; 0 cuts at -1 and 1
     restarts:int = 0 # How often the middle of the way is walked again
 
 # %% ../../nbs/64_train.recipes.ipynb #f1f2f3f5
@@ -94,13 +99,20 @@ def recipe_model(r:Recipe, # Sizes and seed
 )->T2IModel: # Fresh weights, the same for the same seed; or those of `r.start`
     "The model of a recipe"
     text = dict(kind='words', vocab=build_vocab(captions), d=r.d_text, depth=r.text_depth)
-    if r.net=='dit': net = dict(kind='dit', d=r.width, depth=r.depth, nh=r.heads, refine=r.refine, refine_blocks=r.refine_blocks, bottom=r.bottom, patch=r.patch, pooled=r.pooled)
-    else: net = dict(kind=r.net, nh=r.heads, **{k:getattr(r, k) for k in ('channels','blocks','attn','patch','pooled')})
+    if r.net=='dit': net = dict(kind='dit', d=r.width, depth=r.depth, nh=r.heads, refine=r.refine, refine_blocks=r.refine_blocks, bottom=r.bottom, patch=r.patch, pooled=r.pooled, self_cond=r.self_cond)
+    else: net = dict(kind=r.net, nh=r.heads, **{k:getattr(r, k) for k in ('channels','blocks','attn','patch','pooled','self_cond')})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(r.seed)
         model = make_model(dict(encoder=text, net=net))
     if r.start: model.adopt(load_model(find_model(r.start))[0])
     return model
+
+# %% ../../nbs/64_train.recipes.ipynb #64s00001
+def recipe_sampling(r:Recipe)->Sampling: # Checked
+    "How a recipe's model draws"
+    return Sampling().but(**{f.name:getattr(r, f.name) for f in fields(Sampling)})
+
+
 
 # %% ../../nbs/64_train.recipes.ipynb #cb1a88e2
 SCENES = dict(sampler='ddpm', steps=40, guidance=3., interval=(.5,1.))
@@ -144,12 +156,12 @@ def _preset(name):
     return name
 
 # %% ../../nbs/64_train.recipes.ipynb #de824016
-OPTIMIZERS = dict(muon=dict(opt_func=muon, splitter=matrices_apart), adamw=dict(opt_func=adamw))
+OPTIMIZERS = dict(muon=dict(opt_func=muon, splitter=matrices_apart), adamw=dict(opt_func=adamw), lion=dict(opt_func=lion))
 _COUNT,_SIZE,_LAYERS = (1,10**12),(1,8192),(1,128)
 RANGES = dict(size=(8,1024), images=_COUNT, read=(0,10**12), minutes=(0,100_000), checkpoint_every=_COUNT, sample_every=_COUNT, warmup=(0,10**12), seed=(0,2**63-1),
               batch=(1,65_536), accumulate=(1,65_536), width=_SIZE, d_text=_SIZE, refine=_SIZE, depth=_LAYERS, text_depth=(0,128), heads=_LAYERS, refine_blocks=_LAYERS,
               bottom=(0,128), blocks=_LAYERS, patch=(1,64), steps=(1,10_000), workers=(0,256), restarts=(0,100), sketch=(0,1e6), lr=(0,1e6), clip=(0,1e12),
-              p_drop=(0,1), repair=(0,1), repair_start=(0,1), cooldown=(0,1), ema=(0,1), times_mean=(-100,100))
+              p_drop=(0,1), offset=(0,10), repair=(0,1), repair_start=(0,1), cooldown=(0,1), ema=(0,1), times_mean=(-100,100))
 MAX_PARAMS = 10**10
 
 def check_recipe(
@@ -170,7 +182,7 @@ def check_recipe(
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
     for name,values in (('net',('dit','unet')), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
         if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
-    check_guidance(r.guidance, r.interval); get_schedule(r.schedule); get_sampler(r.sampler); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
+    recipe_sampling(r); get_schedule(r.schedule); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
     if not 1<=len(r.channels)<=16: raise UserError(f"setting 'channels' is 1 to 16 numbers, one for each level, not {len(r.channels)}")
     k = r.patch*(2**(len(r.channels)-1) if r.net=='unet' else 1)
     if r.size%k: raise UserError(f"setting 'size' must be divisible by {k}, not {r.size}")
@@ -205,12 +217,12 @@ def recipe_learner(
     train,valid = recipe_data(r)
     model = recipe_model(r, train.captions(range(min(len(train), 5000))))
     dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device, num_workers=r.workers)
-    times = get_times(r.times, **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
+    times = get_times(r.times, get_schedule(r.schedule), **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
     own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(get_precision(r.precision, device)),
-           LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0)
-    if r.graph and dls.device.type=='cuda' and r.accumulate==1: own.append(GraphCB())
+           LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0) + [SelfCondCB()]*r.self_cond
+    if r.graph and dls.device.type=='cuda' and r.accumulate==1 and not r.self_cond: own.append(GraphCB())
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
-                             p_drop=r.p_drop, seed=r.seed, lr=r.lr, cbs=[*own, *cbs], **OPTIMIZERS[r.opt])
+                             offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, lr=r.lr, cbs=[*own, *cbs], **OPTIMIZERS[r.opt])
 
 def recipe_reader(
     r:Recipe, # With `images` known
@@ -228,4 +240,4 @@ def recipe_pipeline(
     about:dict|None=None, # How it was trained, for config.json
 )->T2IPipeline: # Shares the model's weights
     "The pipeline that a recipe's model draws with"
-    return T2IPipeline(model, r.size, r.schedule, r.prediction, r.sampler, r.steps, r.guidance, r.interval, r.restarts, about)
+    return T2IPipeline(model, r.size, r.schedule, r.prediction, about, asdict(recipe_sampling(r)))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..core import bcast, seeded
-from ..diffusion.objectives import noisify, target
+from ..diffusion.objectives import net_input, noisify, target
 from .diffusion import TrainCB, find_cb
 
 # %% ../../nbs/62_train.repair.ipynb #e05f7028
@@ -50,5 +50,5 @@ class RepairCB(TrainCB):
         on = (torch.rand(len(t), generator=g, device=t.device)<self.share)&(t>=self.t_min)
         push = (d.schedule.logsnr(t)/2).exp().where(on, 0.)                     # alpha/sigma where a picture is spoilt
         self.learn.eps = self.eps + bcast(push, self.x0)*(self.spoil(self.x0, g)-self.x0)
-        self.learn.xb = (noisify(self.x0, self.eps, t, d.schedule), t, cond)
+        self.learn.xb = (net_input(noisify(self.x0, self.eps, t, d.schedule), t, d.schedule, d.prediction), t, cond)
         self.learn.yb = (target(self.x0, self.eps, t, d.schedule, d.prediction), weight)
