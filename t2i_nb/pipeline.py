@@ -88,6 +88,29 @@ def check_prompts(
         if n==0: raise UserError(f'the prompt {p!r} has no words: write in letters, such as "a red circle"')
         if n>max_len: raise UserError(f'the prompt has {n} words and this model reads {max_len}: shorten it')
 
+# %% ../nbs/50_pipeline.ipynb #50s00002
+@patch
+def guided(self:T2IPipeline,
+    s:Sampling, # How to draw
+    scale:Tensor, # Guidance of each picture `(b,)`
+    negative:str|None=None, # What to lead away from; None: nothing said
+): # A denoiser, for one chain
+    "The network as a sampler sees it: guided, and held in range"
+    null = self.model.null
+    if negative is not None:
+        check_prompts([negative], self.model.encoder.max_len)
+        null = lambda b: self.model.encode([negative]*b)
+    return clamp_x0(guide(Denoiser(self.model, self.schedule, self.prediction), null, scale, s.interval, s.rescale), s.threshold or None)
+
+@patch
+def times(self:T2IPipeline,
+    s:Sampling, # How to draw
+    t_max:float=1., t_min:float=0., # From where to where
+)->Tensor: # Decreasing times `(steps+1,)`
+    "The times that a chain visits; an `eps` network, which says nothing where alpha=0, starts a little below 1"
+    return time_grid(s.steps, self.schedule, s.spacing, min(t_max, .999) if self.prediction=='eps' else t_max, t_min)
+
+
 # %% ../nbs/50_pipeline.ipynb #61e6f9a2
 @patch
 @torch.no_grad()
@@ -102,20 +125,14 @@ def draw(self:T2IPipeline,
     "Draw any pictures of any prompts"
     for k,v,low in (('batch',batch,1), ('seed',seed,0)):
         if type(v) is not int or v<low: raise UserError(f'{k} must be a whole number, at least {low}, not {v!r}')
-    s,null = self.sampling.but(**how),self.model.null
+    s = self.sampling.but(**how)
     each = s.guidance if isinstance(s.guidance, list) else [s.guidance]*len(jobs)
     if len(each)!=len(jobs): raise UserError(f'{len(each)} guidances for {len(jobs)} pictures: give one number, or one for each picture')
-    if negative is not None:
-        check_prompts([negative], self.model.encoder.max_len)
-        null = lambda b: self.model.encode([negative]*b)
-    ts = time_grid(s.steps, self.schedule, s.spacing, t_max=.999 if self.prediction=='eps' else 1.) # eps says nothing where alpha=0
-    out = []
+    sample,out = restart(get_sampler(s.sampler), s.restarts),[]
     for i in range(0, len(jobs), batch):
         prompts,ks = zip(*jobs[i:i+batch])
         noise = lambda step=None: picture_noise(seed, ks, (3,self.size,self.size), step).to(self.device)
-        denoise = guide(Denoiser(self.model, self.schedule, self.prediction), null, torch.tensor(each[i:i+batch]), s.interval, s.rescale)
-        denoise = clamp_x0(denoise, s.threshold or None)
-        x = restart(get_sampler(s.sampler), s.restarts)(denoise, noise(), ts, self.model.encode(prompts), noise=noise, callback=callback)
+        x = sample(self.guided(s, torch.tensor(each[i:i+batch]), negative), noise(), self.times(s), self.model.encode(prompts), noise=noise, callback=callback)
         out.append(x.clamp(-1, 1).float().cpu())
     return torch.cat(out)
 

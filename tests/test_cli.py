@@ -53,10 +53,39 @@ def test_picture_k_is_the_same_alone_among_others_first_or_last(t2i, model, tmp_
 
 def test_every_way_of_sampling_changes_the_picture(t2i, model, tmp_path):
     "Guidance is not among them: this model has not learned to listen"
-    ways = dict(plain=[], steps=['--steps', 5], restarts=['--restarts', 1], sampler=['--sampler', 'ddpm'], seed=['--seed', 1])
+    ways = dict(plain=[], steps=['--steps', 5], restarts=['--restarts', 1], sampler=['--sampler', 'ddpm'], seed=['--seed', 1],
+                spacing=['--spacing', 'karras'], threshold=['--threshold', .7])
     for name, args in ways.items(): assert t2i('sample', model, 'two green stars', *args, '--out', f'{name}.png').returncode == 0
     xs = {name: pixels(tmp_path/f'{name}.png') for name in ways}
     assert not any(torch.equal(xs[a], xs[b]) for a in ways for b in ways if a < b)
+
+
+def test_editing_starts_from_the_picture(t2i, model, tmp_path):
+    "Weak changes stay near it, a mask keeps what is black, and a picture's own noise gives it back"
+    start = from_pil(Image.effect_mandelbrot((48, 48), (-2, -1.5, 1, 1.5), 50), 32)
+    Image.effect_mandelbrot((48, 48), (-2, -1.5, 1, 1.5), 50).save(tmp_path/'start.png')
+    mask = Image.new('L', (32, 32)); mask.paste(255, (16, 0, 32, 32)); mask.save(tmp_path/'mask.png')
+    ways = dict(weak=['--strength', .1], strong=['--strength', 1], hole=['--mask', 'mask.png'], own=['--was', 'two green stars', '--guidance', 1])
+    for name, args in ways.items():
+        run = t2i('edit', model, 'start.png', 'two green stars', *args, '--out', f'{name}.png')
+        assert run.returncode == 0 and run.stdout.strip() == f'{name}.png', run
+    far = {name: (pixels(tmp_path/f'{name}.png')-start).abs().mean().item() for name in ways}
+    assert far['weak'] < far['strong']/2 and far['own'] < far['strong']/2, far
+    hole = (pixels(tmp_path/'hole.png')-start).abs()
+    assert hole[..., :16].max() < .02 < hole[..., 16:].mean()
+    assert t2i('edit', model, 'start.png', 'two green stars', '--n', 3).stdout.strip() == 'edit.png'
+    assert len(list((tmp_path/'edit').iterdir())) == 3
+
+
+@pytest.mark.parametrize('args, words', [
+    (['nothing.png', 'a red circle'], ["'nothing.png'", 'No such file']), (['model.txt', 'a red circle'], ["'model.txt'", 'unknown format']),
+    (['p.png', ''], ['empty']), (['p.png', 'a red circle', '--strength', 0], ['strength']), (['p.png', 'a red circle', '--mask', 'model.txt'], ['model.txt']),
+    (['p.png', 'a red circle', '--was', 'two green stars', '--n', 2], ['--was']), (['p.png', 'a red circle', '--was', 'two green stars', '--strength', .5], ['not allowed'])])
+def test_bad_editing(t2i, model, tmp_path, args, words):
+    (tmp_path/'model.txt').write_text('no picture')
+    Image.new('RGB', (40, 40)).save(tmp_path/'p.png')
+    fails(t2i('edit', model, *args), *words)
+    assert {p.name for p in tmp_path.iterdir()} == {'model.txt', 'p.png'}
 
 
 def test_fewer_pictures_leave_no_old_ones(t2i, model, tmp_path):
