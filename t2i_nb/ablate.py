@@ -7,15 +7,16 @@ __all__ = ['LOGSNRS', 'x0_errors', 'scores', 'digest_of', 'run_variant', 'read_r
            'plot_ablation', 'plot_curves']
 
 # %% ../nbs/68_ablate.ipynb #68a00004
-import hashlib, json, math, time
+import hashlib, json, math, subprocess, sys, time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import matplotlib.pyplot as plt, pandas as pd, torch
-from joblib import Parallel, delayed
 from scipy.stats import t as student
 from tqdm import tqdm
 
-from .core import UserError, seeded
+from .core import UserError, from_config, seeded
 from .data.datasets import get_dataset
 from .data.shapes import split_categories
 from .diffusion.guidance import Denoiser
@@ -24,6 +25,7 @@ from .evaluate.grader import accuracy, grade
 from .pipeline import T2IPipeline
 from .run import draw_all
 from .train.auxiliary import read
+from .train.diffusion import find_cb
 from .train.logging import ScoreCB, keep_lines, whole_lines, writing
 from .train.recipes import VALID_SEED, Recipe, check_recipe, recipe_learner, recipe_pipeline, recipe_reader
 
@@ -92,6 +94,18 @@ def run_variant(
     learn.fit_images(r.images)
     return {'images':learn.images_seen, 'seconds':round(time.perf_counter()-start-sum(spent), 1), 'history':cb.history}
 
+# %% ../nbs/68_ablate.ipynb #68a00020
+def _elsewhere(r, score):
+    "`run_variant` in a process of its own, with one thread"
+    done = subprocess.run([sys.executable, '-c', 'from t2i_nb.ablate import _told; _told()'], input=json.dumps([asdict(r), score]), capture_output=True, text=True)
+    if done.returncode: raise RuntimeError(f'a run failed:\n{done.stderr}')
+    return json.loads(done.stdout.splitlines()[-1])
+
+def _told():
+    "What that process does"
+    r,score = json.load(sys.stdin)
+    print(json.dumps(run_variant(check_recipe(from_config(Recipe, r)), threads=1, **score)))
+
 # %% ../nbs/68_ablate.ipynb #68a00010
 def read_runs(
     file, # JSON lines
@@ -118,8 +132,14 @@ def ablate(
         with writing(file), open(file, 'a') as f: f.write(json.dumps(old[k])+'\n')
     keep_lines(file, whole_lines(file))                                    # a line that was cut short
     todo = [k for k in want if k not in old]
-    one = delayed(lambda k: (k, run_variant(want[k], threads=1 if jobs>1 else None, **score)))
-    for k,done in tqdm(Parallel(jobs, return_as='generator_unordered')(one(k) for k in todo), total=len(todo), desc='runs', disable=None): keep(k, done)
+    bar = tqdm(total=len(todo), desc='runs', disable=None)
+    if jobs==1:
+        for k in todo: keep(k, run_variant(want[k], **score)); bar.update()
+    else:
+        with ThreadPoolExecutor(jobs) as pool:
+            going = {pool.submit(_elsewhere, want[k], score):k for k in todo}
+            for f in as_completed(going): keep(going[f], f.result()); bar.update()
+    bar.close()
     return [old[k] for k in want]
 
 # %% ../nbs/68_ablate.ipynb #68a00014

@@ -79,7 +79,7 @@ def named(
     return [getattr(getattr(f, 'func', f), '__name__', type(f).__name__), {k:getattr(v, 'name', v) for k,v in getattr(f, 'keywords', {}).items()}]
 
 SETTINGS = {'condition':('p_drop','seed'), 'diffusion':('prediction','seed','offset','immiscible'), 'accumulate':('k',), 'ema':('decay',), 'clip':('max_norm',),
-            'precision':('kind',), 'lr_schedule':('args','total'), 'sketch':('weight',), 'repair':('share','t_min','start')}
+            'precision':('kind',), 'lr_schedule':('args','total'), 'sketch':('weight',), 'perceptual':('weight','kind'), 'repair':('share','t_min','start')}
 
 def settings_of(learn)->dict:
     "What must be the same for a training to go on as if it had not stopped"

@@ -23,7 +23,7 @@ from ..diffusion.objectives import check_prediction, get_times, get_weight
 from ..diffusion.schedules import get_schedule
 from ..models.t2i import T2IModel, load_model, make_model, n_params
 from ..pipeline import Sampling, T2IPipeline, find_model
-from .auxiliary import SketchCB, reading_learner
+from .auxiliary import PerceptualCB, SketchCB, reading_learner
 from .diffusion import SelfCondCB, adamw, diffusion_learner
 from .muon import lion, matrices_apart, muon
 from .optimise import DTYPES, LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB, get_precision
@@ -51,6 +51,8 @@ class Recipe:
     refine_blocks:int = 2 # Residual blocks there
     bottom:int = 3 # Residual blocks at half their resolution, with attention between; 0: none
     sketch:float = 1. # Weight of the transformer's own sketch in the loss; 0: not graded
+    perceptual:float = 0. # Weight of the perceptual distance of the guess; 0: none
+    features:str = 'random' # What it looks with: random, or vgg16 with ImageNet's weights
     repair:float = 0. # Share of the pictures that are drawn for spoiling before they are noised
     repair_start:float = 0. # Share of training after which that begins
     read:int = 40_960 # Captions that the text encoder reads before the first picture; 0: none
@@ -160,7 +162,7 @@ OPTIMIZERS = dict(muon=dict(opt_func=muon, splitter=matrices_apart), adamw=dict(
 _COUNT,_SIZE,_LAYERS = (1,10**12),(1,8192),(1,128)
 RANGES = dict(size=(8,1024), images=_COUNT, read=(0,10**12), minutes=(0,100_000), checkpoint_every=_COUNT, sample_every=_COUNT, warmup=(0,10**12), seed=(0,2**63-1),
               batch=(1,65_536), accumulate=(1,65_536), width=_SIZE, d_text=_SIZE, refine=_SIZE, depth=_LAYERS, text_depth=(0,128), heads=_LAYERS, refine_blocks=_LAYERS,
-              bottom=(0,128), blocks=_LAYERS, patch=(1,64), steps=(1,10_000), workers=(0,256), restarts=(0,100), sketch=(0,1e6), lr=(0,1e6), clip=(0,1e12),
+              bottom=(0,128), blocks=_LAYERS, patch=(1,64), steps=(1,10_000), workers=(0,256), restarts=(0,100), sketch=(0,1e6), perceptual=(0,1e6), lr=(0,1e6), clip=(0,1e12),
               p_drop=(0,1), offset=(0,10), repair=(0,1), repair_start=(0,1), cooldown=(0,1), ema=(0,1), times_mean=(-100,100))
 MAX_PARAMS = 10**10
 
@@ -180,7 +182,7 @@ def check_recipe(
     if (r.images is None)==(r.minutes is None): raise UserError("set 'images' or 'minutes'" + (': one of them' if r.images is None else ', not both'))
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
-    for name,values in (('net',('dit','unet')), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
+    for name,values in (('net',('dit','unet')), ('features',('random','vgg16')), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
         if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
     recipe_sampling(r); get_schedule(r.schedule); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
     if not 1<=len(r.channels)<=16: raise UserError(f"setting 'channels' is 1 to 16 numbers, one for each level, not {len(r.channels)}")
@@ -219,7 +221,7 @@ def recipe_learner(
     dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device, num_workers=r.workers)
     times = get_times(r.times, get_schedule(r.schedule), **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
     own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(get_precision(r.precision, device)),
-           LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0) + [SelfCondCB()]*r.self_cond
+           LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [PerceptualCB(r.perceptual, r.features)]*(r.perceptual>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0) + [SelfCondCB()]*r.self_cond
     if r.graph and dls.device.type=='cuda' and r.accumulate==1 and not r.self_cond: own.append(GraphCB())
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
                              offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, lr=r.lr, cbs=[*own, *cbs], **OPTIMIZERS[r.opt])
