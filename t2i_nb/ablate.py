@@ -10,7 +10,6 @@ __all__ = ['LOGSNRS', 'x0_errors', 'scores', 'digest_of', 'run_variant', 'read_r
 import hashlib, json, math, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import matplotlib.pyplot as plt, pandas as pd, torch
 from scipy.stats import t as student
@@ -25,7 +24,6 @@ from .evaluate.grader import accuracy, grade
 from .pipeline import T2IPipeline
 from .run import draw_all
 from .train.auxiliary import read
-from .train.diffusion import find_cb
 from .train.logging import ScoreCB, keep_lines, whole_lines, writing
 from .train.recipes import VALID_SEED, Recipe, check_recipe, recipe_learner, recipe_pipeline, recipe_reader
 
