@@ -30,6 +30,11 @@ def _pairs(pipe, x0, prompts):
     check_prompts(prompts, pipe.model.encoder.max_len)
     return x0.to(pipe.device),prompts
 
+def _no(how, *names):
+    "Settings that would change nothing are a mistake"
+    for k in names:
+        if how.get(k) is not None: raise UserError(f"setting '{k}' has no part in this way of editing: leave it out")
+
 def _noise(pipe, seed, n): return lambda step=None: picture_noise(seed, range(n), (3,pipe.size,pipe.size), step).to(pipe.device)
 
 @patch
@@ -62,6 +67,7 @@ def inpaint(self:T2IPipeline,
     **how, # Settings of `Sampling`, in place of the model's own
 )->Tensor: # Pictures, in [-1,1], on the CPU
     "Draw what is masked out, so that it fits the rest and the prompt (RePaint, Lugmayr et al. 2022)"
+    _no(how, 'restarts')
     (x0,prompts),s = _pairs(self, x0, prompts),self.sampling.but(**how)
     if mask.dtype!=torch.bool or mask.shape[-2:]!=x0.shape[-2:]: raise UserError(f'a mask is True or False at each of {self.size}x{self.size} pixels')
     d,noise = self.guided(s, torch.tensor(s.guidance), negative),_noise(self, seed, len(x0))
@@ -90,9 +96,10 @@ def blend(self:T2IPipeline,
     n:int=1, # Pictures
     seed:int=0, # Picture k starts from noise (seed, k)
     x_T:Tensor|None=None, # Noise to start from instead `(n,3,size,size)`
-    **how, # Settings of `Sampling`, in place of the model's own; weights take the place of guidance
+    **how, # Settings of `Sampling`, in place of the model's own; weights take the place of guidance, its interval and its rescaling
 )->Tensor: # `(n,3,size,size)` in [-1,1], on the CPU
     "Several prompts in one picture (Liu et al. 2022)"
+    _no(how, 'guidance', 'interval', 'rescale')
     check_prompts(list(weights), self.model.encoder.max_len)
     s,noise = self.sampling.but(**how),_noise(self, seed, n)
     d = clamp_x0(compose(Denoiser(self.model, self.schedule, self.prediction), self.model.null, list(weights.values())), s.threshold or None)

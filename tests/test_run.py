@@ -220,3 +220,19 @@ def test_a_mistake_costs_no_finished_run(whole, t2i, tmp_path):
     assert same(before, weights(tmp_path/'run')) and (tmp_path/'run'/'report.html').exists()
     p = t2i('train', 'shapes-tiny', '--images', 64, '--set', 'precision=fp16', '--device', 'cpu', '--out', 'new')
     assert p.returncode == 2 and not (tmp_path/'new').exists()
+
+
+def test_vgg_features(monkeypatch):
+    "The build of VGG-16 up to its third scale, with whatever weights; a download that fails is one clear line"
+    import torchvision
+
+    from t2i_nb.core import UserError
+    from t2i_nb.train.auxiliary import Features, perceptual_distance
+    vgg = torchvision.models.vgg16
+    monkeypatch.setattr('torchvision.models.vgg16', lambda weights: vgg(weights=None))
+    look, x = Features('vgg16'), torch.rand(2, 3, 32, 32)*2-1
+    assert [tuple(f.shape[1:]) for f in look(x)] == [(64, 32, 32), (128, 16, 16), (256, 8, 8)]
+    assert perceptual_distance(look, x, x).max() == 0 < perceptual_distance(look, x, x.flip(0)).min()
+    def offline(weights): raise OSError('no route to host')
+    monkeypatch.setattr('torchvision.models.vgg16', offline)
+    with pytest.raises(UserError, match='no route'): Features('vgg16')

@@ -35,8 +35,8 @@ def redraw(
 class _Inpainting:
     def __init__(self, denoiser, x0, mask): self.denoiser,self.x0,self.mask,self.schedule = denoiser,x0,mask,denoiser.schedule
     def __call__(self, xt, t, cond=None):
-        x0,_ = self.denoiser(xt, t, cond)
-        return _moved(xt, t, self.schedule, torch.where(self.mask, self.x0, x0), _)
+        x0,eps = self.denoiser(xt, t, cond)
+        return _moved(xt, t, self.schedule, torch.where(self.mask, self.x0, x0), eps)
 
 def inpaint(
     denoiser, # `(xt, t, cond)->(x0_hat, eps_hat)`
@@ -60,10 +60,10 @@ def repaint(
         x,levels = x_T,_levels(denoiser.schedule, ts)
         for i,((_,a,s),(_,a1,s1)) in enumerate(zip(levels, levels[1:])):
             for j in range(times):
-                step = i*times+j
-                x = torch.where(mask, a*x0+s*_fresh(noise, -1-step), x)      # the known part at this level, with noise of its own
-                now = sampler(denoiser, x, ts[i:i+2], cond, noise=lambda _: _fresh(noise, step+.25), callback=callback and (lambda _,*args: callback(step, *args)), **kwargs)
-                x = renoise(now, ts[i+1], ts[i], denoiser.schedule, _fresh(noise, step+.75)) if j<times-1 and a>0 else now
+                step,z = i*times+j,lambda k: _fresh(noise, 4*(i*times+j)+k)   # four draws a step: the known part, the sampler's one or two, the way back
+                x = torch.where(mask, a*x0+s*z(0), x)
+                now = sampler(denoiser, x, ts[i:i+2], cond, noise=lambda half: z(1 if half==0 else 2), callback=callback and (lambda _,*args: callback(step, *args)), **kwargs)
+                x = renoise(now, ts[i+1], ts[i], denoiser.schedule, z(3)) if j<times-1 and a>0 else now
         return torch.where(mask, x0, x)
     return sample
 
