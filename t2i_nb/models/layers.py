@@ -120,10 +120,12 @@ class TextBlock(nn.Module):
         dc:int, # Width of the words
         nh:int=4, # Heads
         mult:int=2, # Feed-forward width over channels
+        self_attn:bool=True, # Do places look at each other?
     ):
         super().__init__()
         self.n1,self.n2,self.n3,self.nc = (nn.LayerNorm(k) for k in (d,d,d,dc))
-        self.self_attn,self.cross_attn = Attention(d, nh=nh),Attention(d, dc, nh)
+        if not self_attn: self.n1 = None
+        self.self_attn,self.cross_attn = Attention(d, nh=nh) if self_attn else None,Attention(d, dc, nh)
         self.ff = nn.Sequential(nn.Linear(d, mult*d), nn.GELU(), zero_init(nn.Linear(mult*d, d)))
     def forward(self,
         x:Tensor, # `(b,d,h,w)`
@@ -133,7 +135,7 @@ class TextBlock(nn.Module):
         b,d,h,w = x.shape
         pos = grid_embedding(h, w, d, x.device).to(x)
         z = x.flatten(2).transpose(1,2)                                     # (b,h*w,d)
-        z = z + self.self_attn(self.n1(z)+pos)
+        if self.self_attn is not None: z = z + self.self_attn(self.n1(z)+pos)
         z = z + self.cross_attn(self.n2(z)+pos, self.nc(tokens), mask)
         z = z + self.ff(self.n3(z))
         return z.transpose(1,2).reshape(b, d, h, w)

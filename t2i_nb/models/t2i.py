@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn, Tensor
 
 from ..core import UserError, atomic_path, from_config, load_json, refuse_others, save_json, save_tensors
-from ..text.encoders import TextCond, make_encoder
+from ..text.encoders import CONTEXTS, TextCond, make_encoder
 from .dit import DiT
 from .mean import MeanPicture
 from .unet import UNet
@@ -26,9 +26,11 @@ class T2IModel(nn.Module):
     def __init__(self,
         encoder:nn.Module, # `encoder(captions)->TextCond`
         net:nn.Module, # `net(xt, t, cond)->pred`
+        context:str='words', # What its attention reads of a caption: one of `CONTEXTS`
     ):
         super().__init__()
-        self.encoder,self.net = encoder,net
+        if context not in CONTEXTS: raise UserError(f"setting 'context' is one of {', '.join(CONTEXTS)}, not {context!r}")
+        self.encoder,self.net,self.context = encoder,net,context
     def forward(self,
         xt:Tensor, # Noised pictures `(b,3,h,w)`
         t:Tensor, # Times in [0,1] `(b,)`
@@ -39,25 +41,25 @@ class T2IModel(nn.Module):
         captions, # `b` strings, in any sequence
     )->TextCond: # b rows
         "What the network is told; one bare string is a UserError, since it would be read letter by letter"
-        return self.encoder(captions if isinstance(captions, str) else list(captions))
+        return self.encoder(captions if isinstance(captions, str) else list(captions)).context(self.context)
     @property
     def self_cond(self)->bool: return getattr(self.net, 'self_cond', False) # does it take its last guess beside `xt`?
-    def null(self, b:int)->TextCond: return self.encoder.null(b) # what it is told when it is told nothing
-    def config(self)->dict: return dict(encoder=self.encoder.config(), net=self.net.config())
+    def null(self, b:int)->TextCond: return self.encoder.null(b).context(self.context) # what it is told when it is told nothing
+    def config(self)->dict: return dict(encoder=self.encoder.config(), net=self.net.config(), context=self.context)
 
 # %% ../../nbs/34_models.t2i.ipynb #b7478ec6
 NETS = dict(unet=UNet, dit=DiT, mean=MeanPicture)
 
 def make_model(
-    config:dict, # `encoder` and `net`, each with its `kind`, as `T2IModel.config` gives them
+    config:dict, # `encoder` and `net`, each with its `kind`, and perhaps `context`, as `T2IModel.config` gives them
 )->T2IModel: # With fresh weights
     "Build a model from its configuration; what is wrong with it is a UserError that names the setting"
-    def build(encoder:dict, net:dict):
+    def build(encoder:dict, net:dict, context:str='words'):
         for k,v in (*encoder.items(), *net.items()):
             if isinstance(v, int) and v>65_536: raise UserError(f"setting '{k}' must be 65,536 at most, not {v}")
         enc,kind = make_encoder(encoder),net.get('kind')
         if not isinstance(kind, str) or kind not in NETS: raise UserError(f"no network '{kind}': choose from {', '.join(NETS)}")
-        return T2IModel(enc, from_config(NETS[kind], {'d_text':enc.d, **{k:v for k,v in net.items() if k!='kind'}}, kind))
+        return T2IModel(enc, from_config(NETS[kind], {'d_text':enc.d, **{k:v for k,v in net.items() if k!='kind'}}, kind), context)
     return from_config(build, config, 'model')
 
 def n_params(model:nn.Module)->int:

@@ -16,10 +16,10 @@ from .layers import ResBlock, TextBlock, check_picture, time_embedding, zero_ini
 # %% ../../nbs/31_models.unet.ipynb #3fbcf069
 class _Stage(nn.Module):
     "A residual block and, where the level attends, a text block"
-    def __init__(self, ni, nf, ne, d_text, nh, attn):
+    def __init__(self, ni, nf, ne, d_text, nh, attn, self_attn):
         super().__init__()
         self.res = ResBlock(ni, nf, ne)
-        self.text = TextBlock(nf, d_text, nh) if attn else None
+        self.text = TextBlock(nf, d_text, nh, self_attn=self_attn) if attn else None
     def forward(self, x, e, cond): # (b,ni,h,w), (b,ne), TextCond -> (b,nf,h,w)
         x = self.res(x, e)
         return x if self.text is None else self.text(x, cond.tokens, cond.mask)
@@ -44,26 +44,27 @@ class UNet(nn.Module):
         nh:int=4, # Attention heads
         pooled:bool=True, # Add pooled text to the time embedding?
         in_channels:int=3, # Channels of the picture
+        self_attn:bool=True, # Do places look at each other, where they look at the words?
         self_cond:bool=False, # Can it be shown its last guess at the picture, as more channels (Chen et al. 2022, arXiv 2208.04202)?
     ):
         super().__init__()
         _check_unet(channels, blocks, attn, patch, nh, in_channels)
-        self.args = dict(kind='unet', channels=list(channels), blocks=blocks, attn=list(attn), patch=patch, nh=nh, pooled=pooled, in_channels=in_channels, self_cond=self_cond)
+        self.args = dict(kind='unet', channels=list(channels), blocks=blocks, attn=list(attn), patch=patch, nh=nh, pooled=pooled, in_channels=in_channels, self_attn=self_attn, self_cond=self_cond)
         self.patch,self.self_cond,ne = patch,self_cond,4*channels[0]
         self.nt = channels[0]*2
         self.time = nn.Sequential(nn.Linear(self.nt, ne), nn.SiLU(), nn.Linear(ne, ne))
         self.text = nn.Linear(d_text, ne) if pooled else None
         npix = in_channels*patch**2
         self.inp = nn.Conv2d(npix*(1+self_cond), channels[0], 3, padding=1)
-        self._build(channels, blocks, attn, d_text, nh, ne)
+        self._build(channels, blocks, attn, d_text, nh, ne, self_attn)
         self.norm,self.outp = nn.GroupNorm(8, channels[0]),zero_init(nn.Conv2d(channels[0], npix, 3, padding=1))
     def config(self)->dict: return self.args
 
 # %% ../../nbs/31_models.unet.ipynb #d1644ba0
 @patch
-def _build(self:UNet, channels, blocks, attn, d_text, nh, ne):
+def _build(self:UNet, channels, blocks, attn, d_text, nh, ne, self_attn):
     "The two ways of the U and its bottom"
-    stage = lambda ni,nf,l: _Stage(ni, nf, ne, d_text, nh, l in attn)
+    stage = lambda ni,nf,l: _Stage(ni, nf, ne, d_text, nh, l in attn, self_attn)
     ni,skips,last = channels[0],[channels[0]],len(channels)-1
     self.downs,self.ups = nn.ModuleList(),nn.ModuleList()
     for l,nf in enumerate(channels):
