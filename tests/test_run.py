@@ -153,6 +153,15 @@ def test_demo_takes_the_next_free_name(t2i, tmp_path):
     assert (tmp_path/'runs'/'demo-2'/'report.html').exists() and 'heldout triples' in run.stdout
 
 
+def test_the_diarys_runs_go_by_their_names(t2i, tmp_path):
+    run = t2i('train', 'diary/ddim_vgg', '--images', 64, *TINY)
+    assert run.returncode == 0, run.stderr
+    made = tmp_path/'runs'/'diary'/'ddim_vgg'
+    assert json.loads((made/'model'/'config.json').read_text())['model']['context'] == 'pooled'
+    assert 't2i train diary/ddim_vgg --images 64' in (made/'model'/'README.md').read_text()
+    assert t2i('sample', made, 'a red circle', '--out', 'x.png').returncode == 0
+
+
 def test_digits(t2i, tmp_path):
     run = t2i('train', 'digits', '--images', 256, '--n', 20, '--set', 'steps=3', '--out', 'run')
     assert run.returncode == 0, run.stderr
