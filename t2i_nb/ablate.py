@@ -9,10 +9,10 @@ __all__ = ['LOGSNRS', 'x0_errors', 'scores', 'run_variant', 'read_runs', 'ablate
 # %% ../nbs/68_ablate.ipynb #68a00004
 import json, math, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from pathlib import Path
 
 import matplotlib.pyplot as plt, pandas as pd, torch
-from scipy.stats import t as student
 from tqdm import tqdm
 
 from .core import UserError, from_config, seeded
@@ -25,7 +25,8 @@ from .pipeline import T2IPipeline
 from .run import draw_all
 from .train.auxiliary import read
 from .train.logging import ScoreCB, keep_lines, whole_lines, writing
-from .train.recipes import VALID_SEED, Recipe, check_recipe, recipe_learner, recipe_pipeline, recipe_reader
+from .train.meters import interval
+from .train.recipes import VALID_SEED, Recipe, check_recipe, get_recipe, recipe_learner, recipe_pipeline, recipe_reader
 
 # %% ../nbs/68_ablate.ipynb #68a00007
 LOGSNRS = (-6, -4, -2, 0, 2, 4)
@@ -36,12 +37,13 @@ def x0_errors(
     split:str, level:int, # Which scenes
     n:int=256, # How many
     seed:int=VALID_SEED, # Of scenes and noise
-)->dict: # log-SNR -> mean-square error of `x0_hat`
+)->dict: # log-SNR -> mean-square error of `x0_hat`; None where the schedule has no such level
     "The same question to every network: the clean picture, at fixed noise levels"
     x0,captions = get_dataset('shapes', split, level=level, n=n, seed=seed, size=pipe.size).get_batch(range(n))
     cond,eps,out = pipe.model.encode(captions),torch.randn(x0.shape, generator=seeded('x0 errors', seed)),{}
     for l in LOGSNRS:
         t = pipe.schedule.t(torch.full((n,), float(l), dtype=torch.float64)).float()
+        if abs(pipe.schedule.logsnr(t[:1].double()).item()-l)>.01: out[str(l)] = None; continue
         xt = noisify(x0, eps, t, pipe.schedule).to(pipe.device)
         out[str(l)] = mse_per_sample(Denoiser(pipe.model, pipe.schedule, pipe.prediction)(xt, t, cond)[0].cpu(), x0).mean().item()
     return out
@@ -54,6 +56,7 @@ def scores(
 )->dict: # acc, facts, n, categories, x0_error
     "What an ablation knows of a model"
     k = len(split_categories(split, level))
+    if not k or n<1: raise UserError(f"nothing to score: split '{split}' has {k} categories at level {level}, and {n} captions were asked for")
     captions = get_dataset('shapes', split, level=level, n=-(-n//k)*k, seed=seed, size=pipe.size).captions(range(-(-n//k)*k))
     graded = grade(draw_all(pipe, captions, seed, split), captions)
     facts = [sum(v for f,v in g.items() if f!='right')/(len(g)-1) for g in graded]
@@ -97,20 +100,40 @@ def run_variant(
 def _elsewhere(r, score):
     "`run_variant` in a process of its own, with one thread"
     done = subprocess.run([sys.executable, '-c', 'from t2i_nb.ablate import _told; _told()'], input=json.dumps([asdict(r), score]), capture_output=True, text=True)
+    if done.returncode==2: raise UserError(done.stderr.splitlines()[-1])
     if done.returncode: raise RuntimeError(f'a run failed:\n{done.stderr}')
     return json.loads(done.stdout.splitlines()[-1])
 
 def _told():
     "What that process does"
     r,score = json.load(sys.stdin)
-    print(json.dumps(run_variant(check_recipe(from_config(Recipe, r)), threads=1, **score)))
+    try: print(json.dumps(run_variant(check_recipe(from_config(Recipe, r)), threads=1, **score)))
+    except UserError as e: sys.exit(print(e, file=sys.stderr) or 2)
 
 # %% ../nbs/68_ablate.ipynb #68a00010
 def read_runs(
     file, # JSON lines
 )->list[dict]: # A finished run each
-    "The runs of a file; none without one"
-    return [json.loads(l) for l in whole_lines(file)]
+    "The runs of a file; none without one. A file of something else is a UserError"
+    lines = whole_lines(file)
+    cut = Path(file).read_text()[sum(map(len, lines)):] if Path(file).exists() else '' # the beginning of a line, if we were killed
+    try: runs = [json.loads(l) for l in lines]
+    except ValueError: runs = [None]
+    if not '{"variant"'.startswith(cut[:10]) or not all(isinstance(r, dict) and {'variant','seed','settings','history'}<=r.keys() for r in runs): raise UserError(f"'{file}' holds something else than runs: name another file")
+    return runs
+
+def _wanted(base, variants, seeds, score):
+    "The recipes asked for: `(variant, seed)` -> recipe; what cannot be is refused before anything is trained"
+    if base.images is None: raise UserError("an ablation shows every variant as many pictures: give the base 'images' instead of minutes")
+    if base.data!='shapes': raise UserError(f"an ablation is scored on shapes, not on '{base.data}'")
+    for v in variants.values():
+        if 'seed' in v or 'images' in v and v['images'] is None: raise UserError("a variant is no place for 'seed': give `seeds`")
+    if unknown := score.keys()-{'n','every','split','device'}: raise UserError(f"unknown setting '{min(unknown)}': choose from n, every, split, device")
+    want = {(name,s):get_recipe(base, **v, seed=s) for s in seeds for name,v in variants.items()}
+    for r in want.values():
+        split = score.get('split') or ('valid' if r.level>1 else 'seen')
+        if not split_categories(split, r.level) or score.get('n', 1)<1: raise UserError(f"split '{split}' has nothing to score at level {r.level}, or n is below 1")
+    return want
 
 def ablate(
     base:Recipe, # With `images`; variants change it, seeds replace its own
@@ -121,25 +144,36 @@ def ablate(
     **score, # For `run_variant`: n, every, split, device
 )->list[dict]: # The runs asked for: variant, seed, changes, settings, images, seconds, history
     "Train every variant with every seed, one change at a time; interrupted, it goes on where it was"
-    want = {(name,s):check_recipe(replace(base, **{'name':base.name, **changes, 'seed':s})) for s in seeds for name,changes in variants.items()}
+    want = _wanted(base, variants, list(seeds), score)
     old = {(r['variant'],r['seed']):r for r in read_runs(file)}
     for k,r in want.items():
         if k in old and not _same(old[k]['settings'], _settings(r, score)): raise UserError(f"'{file}' holds '{k[0]}' with other settings: remove its lines, or name another file")
-    def row(k, done): return {'variant':k[0], 'seed':k[1], 'changes':variants[k[0]], 'settings':_settings(want[k], score), **done}
     def keep(k, done):
-        old[k] = row(k, done)
+        old[k] = {'variant':k[0], 'seed':k[1], 'changes':variants[k[0]], 'settings':_settings(want[k], score), **done}
         with writing(file), open(file, 'a') as f: f.write(json.dumps(old[k])+'\n')
     keep_lines(file, whole_lines(file))                                    # a line that was cut short
     todo = [k for k in want if k not in old]
-    bar = tqdm(total=len(todo), desc='runs', disable=None)
-    if jobs==1:
-        for k in todo: keep(k, run_variant(want[k], **score)); bar.update()
-    else:
-        with ThreadPoolExecutor(jobs) as pool:
-            going = {pool.submit(_elsewhere, want[k], score):k for k in todo}
-            for f in as_completed(going): keep(going[f], f.result()); bar.update()
-    bar.close()
+    with tqdm(total=len(todo), desc='runs', disable=None) as bar:
+        for k,done in _done(want, todo, jobs, score): keep(k, done); bar.update()
     return [old[k] for k in want]
+
+def _done(want, todo, jobs, score):
+    "Runs as they finish. One that fails, or Ctrl-C, begins no other; those at work are waited for, and given too"
+    if jobs==1: yield from ((k, run_variant(want[k], **score)) for k in todo); return
+    with ThreadPoolExecutor(jobs) as pool:
+        going,wrong = {pool.submit(_elsewhere, want[k], score):k for k in todo},None
+        def stop(why):
+            pool.shutdown(wait=False, cancel_futures=True)
+            for f in [f for f in going if f.cancelled()]: del going[f]
+            return wrong or why
+        while going:
+            try: f = next(as_completed(going))
+            except KeyboardInterrupt as e: wrong = stop(e); continue
+            k = going.pop(f)
+            if e := f.exception(): wrong = stop(e)
+            else: yield k,f.result()
+    if wrong: raise wrong
+
 
 # %% ../nbs/68_ablate.ipynb #68a00014
 def metric_of(
@@ -149,7 +183,7 @@ def metric_of(
     "A number of a run"
     v = run['history'][-1]
     for k in metric.split('/'): v = v[k]
-    return v
+    return math.nan if v is None else v
 
 def summary(
     runs:list[dict], # From `ablate`
@@ -157,14 +191,15 @@ def summary(
     base:str='base', # What the others are compared with
 )->pd.DataFrame: # A row a variant: mean, sd, difference to the base with its 95 % interval, seeds, images, seconds a run
     "Paired by seed: difference and Student's interval"
+    if base not in {r['variant'] for r in runs}: raise UserError(f"no run of '{base}' to compare with")
     by = {}
     for r in runs: by.setdefault(r['variant'], {})[r['seed']] = (metric_of(r, metric), r)
     rows = {}
     for name,seeds in by.items():
         v = pd.Series({s:m for s,(m,_) in seeds.items()}, dtype=float)
-        d = pd.Series({s:m-by[base][s][0] for s,(m,_) in seeds.items() if s in by[base]}, dtype=float)
-        half = student.ppf(.975, len(d)-1)*d.std()/math.sqrt(len(d)) if len(d)>1 else math.nan
-        rows[name] = dict(mean=v.mean(), sd=v.std(), diff=d.mean(), lo=d.mean()-half, hi=d.mean()+half, seeds=len(v),
+        d = interval(torch.tensor([m-by[base][s][0] for s,(m,_) in seeds.items() if s in by[base]]))
+        lo,hi = d['ci'] or (math.nan,math.nan)
+        rows[name] = dict(mean=v.mean(), sd=v.std(), diff=math.nan if d['diff'] is None else d['diff'], lo=lo, hi=hi, seeds=len(v),
                           images=next(iter(seeds.values()))[1]['images'], seconds=sum(r['seconds'] for _,r in seeds.values())/len(v))
     out = pd.DataFrame(rows).T
     out.loc[base,['diff','lo','hi']] = math.nan
@@ -175,11 +210,12 @@ def plot_ablation(
     table:pd.DataFrame, # From `summary`
     xlabel:str='difference to the base', # What was measured
     ax=None, # Matplotlib axes; new ones by default
+    base:str='base', # The row that the others are compared with
 ): # The axes
     "A dot and an interval for each variant, the base's spread in grey"
-    rows = table.drop(index=table.index[table['diff'].isna()]).iloc[::-1]
+    rows = table.drop(index=base).iloc[::-1]
     ax = ax or plt.subplots(figsize=(6,.32*len(rows)+1.1))[1]
-    sd = table.loc[table['diff'].isna(),'sd'].iloc[0]
+    sd = table.loc[base,'sd']
     if sd==sd: ax.axvspan(-sd, sd, color='0.9', zorder=0)
     ax.axvline(0, color='0.5', lw=1)
     ax.errorbar(rows['diff'], range(len(rows)), xerr=[rows['diff']-rows['lo'],rows['hi']-rows['diff']], fmt='o', ms=5, capsize=3)

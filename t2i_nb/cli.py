@@ -62,9 +62,13 @@ def free_name(name):
 def read_picture(path, size):
     "A picture file as the model wants it `(1,3,size,size)`"
     from PIL import Image, UnidentifiedImageError
-    from t2i_nb.core import UserError, from_pil
-    try: return from_pil(Image.open(path), size)[None]
-    except (UnidentifiedImageError, OSError) as e: raise UserError(f"'{path}' cannot be read as a picture ({getattr(e, 'strerror', None) or 'unknown format'})") from None
+    from t2i_nb.core import UserError
+    from t2i_nb.data.datasets import load_picture
+    warnings.simplefilter('ignore', Image.DecompressionBombWarning)         # large, and within PIL's limit
+    try: return load_picture(path, size)[None]
+    except Exception as e:                                                  # PIL's decoders raise what they like
+        why = 'unknown format' if isinstance(e, UnidentifiedImageError) else getattr(e, 'strerror', None) or str(e).splitlines()[0]
+        raise UserError(f"'{path}' cannot be read as a picture ({why})") from None
 
 def cmd_edit(a):
     "Change a picture by a prompt"
@@ -74,11 +78,13 @@ def cmd_edit(a):
     if a.was and a.n>1: raise UserError('--was finds the one noise of a picture: there is nothing to draw several of')
     out = Path(a.out) if a.out else free_name('edit.png')
     check_picture(out, many=a.n>1)
+    for p in filter(None, (a.picture, a.mask)):
+        if out.resolve()==Path(p).resolve(): raise UserError(f"'{out}' is the picture that is read: name another --out")
     pipe = T2IPipeline.from_pretrained(a.model, a.device)
     x0,how = read_picture(a.picture, pipe.size).expand(a.n,-1,-1,-1),how_to_draw(a)
     if a.was:
         steps = {'steps':a.steps or 40, 'spacing':a.spacing}
-        xs = pipe.from_noise(pipe.invert(x0, a.was, **steps), a.prompt, a.negative, a.seed, **{**how, **steps, 'guidance':1.5 if a.guidance is None else a.guidance})
+        xs = pipe.from_noise(pipe.invert(x0, a.was, **steps), a.prompt, a.negative, a.seed, **{**how, **steps, 'guidance':1. if a.guidance is None else a.guidance})
     elif a.mask: xs = pipe.inpaint(x0, (read_picture(a.mask, pipe.size).mean(1, keepdim=True)<0).expand(a.n,-1,-1,-1), a.prompt, seed=a.seed, negative=a.negative, **how)
     else: xs = pipe.redraw(x0, a.prompt, a.strength, a.seed, a.negative, **how)
     if a.n==1: save_picture(xs[0], out, a.prompt)
@@ -205,8 +211,8 @@ def _drawing(c):
     c.add_argument('--guidance', type=number(float, 0, 10_000), help='0 ignores the prompt, 1 follows it, 2 to 5 exaggerate it')
     c.add_argument('--interval', type=number(float, 0, 1), nargs=2, metavar=('FROM','TO'), help='times at which to guide, of 0 to 1')
     c.add_argument('--rescale', type=number(float, 0, 1), help='share of the contrast that is put back after guidance')
-    c.add_argument('--threshold', type=number(float, 0, 1), help='dynamic thresholding: share of the values that stay inside the limit, such as .995')
-    c.add_argument('--negative', metavar='PROMPT', help='what to lead away from')
+    c.add_argument('--threshold', type=number(float, 0, 1), help='dynamic thresholding: share of the values that stay inside the limit, such as .995; 0 cuts at the limit')
+    c.add_argument('--negative', metavar='PROMPT', help='what to lead away from, with a guidance above 1')
     c.add_argument('--sampler', help='ddpm, ddpm-large, ddim, euler, euler-ancestral, heun, dpm++2s, dpm++sde, dpm++2m, dpm++2m-sde, unipc or lms')
     c.add_argument('--spacing', help='of the steps: trailing, leading, linspace, quadratic, karras, logsnr or ays')
 
@@ -219,9 +225,9 @@ def _models(command):
     m.add_argument('picture', type=filled, help='what to change; it is brought to the size of the model')
     m.add_argument('prompt', help='what it is to show')
     g = m.add_mutually_exclusive_group()
-    g.add_argument('--strength', type=number(float, 0, 1, above=True), default=.7, help='how much of it is forgotten, up to 1 (0.7)')
+    g.add_argument('--strength', type=number(float, .001, 1), default=.7, help='how much of it is forgotten, up to 1 (0.7)')
     g.add_argument('--mask', type=filled, help='a picture that is white where to draw anew; the rest is kept')
-    g.add_argument('--was', metavar='PROMPT', type=filled, help='what it shows now: its noise is found, and drawn under the new prompt')
+    g.add_argument('--was', metavar='PROMPT', type=filled, help='what it shows now: its noise is found, and drawn under the new prompt; 40 steps and a guidance of 1, if you do not say otherwise')
     for c in (s,m):
         _drawing(c)
         c.add_argument('--out', type=filled, help='PNG to write; with several pictures a grid, and each alone in the folder of the same name')

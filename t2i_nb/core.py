@@ -218,10 +218,13 @@ def save_tensors(
     path, # A .safetensors file
 ):
     "Write safetensors; a full disk is an OSError, as it is for every other file"
-    try: save_file(tensors, path)
+    try: save_file(tensors, path)                                           # for its owner's eyes only; other files are not so shy
     except SafetensorError as e:
         code = re.search(r'os error (\d+)', str(e))
         raise OSError(*((int(code[1]), os.strerror(int(code[1])), str(path)) if code else (str(e),))) from None
+    os.chmod(path, 0o666 & ~_umask())
+
+def _umask(): u = os.umask(0); os.umask(u); return u
 
 def load_json(
     path, # A JSON file

@@ -6,53 +6,63 @@
 __all__ = ['weigh']
 
 # %% ../nbs/51_edit.ipynb #51a00004
-import re
+import math, re
 
 import torch
 from fastcore.basics import patch
 from torch import Tensor
 
 from .core import UserError, picture_noise
-from .diffusion.edit import compose, invert, redraw, repaint
+from .diffusion import edit as ways
 from .diffusion.guidance import Denoiser, clamp_x0
+from .diffusion.objectives import net_input, noisify
 from .diffusion.restart import restart
 from .diffusion.solvers import get_sampler
 from .models.probe import attention_maps
-from .pipeline import T2IPipeline, check_prompts
+from .pipeline import T2IPipeline, check_prompts, check_whole
 from .text.encoders import split_words
 
 # %% ../nbs/51_edit.ipynb #51a00007
-def _pairs(pipe, x0, prompts):
+def _pairs(pipe, x, prompts, most=1.001):
     "Pictures on the model's device, and a prompt for each"
-    prompts = [prompts]*len(x0) if isinstance(prompts, str) else list(prompts)
-    if x0.shape[1:]!=(3,pipe.size,pipe.size): raise UserError(f'this model edits pictures of {pipe.size}x{pipe.size} pixels, not {"x".join(map(str, x0.shape[2:]))}')
-    if len(prompts)!=len(x0): raise UserError(f'{len(prompts)} prompts for {len(x0)} pictures')
+    side = (3,pipe.size,pipe.size)
+    if x.dim()!=4 or x.shape[1:]!=side: raise UserError(f"this model edits pictures of the shape (b,{','.join(map(str, side))}), not ({','.join(map(str, x.shape))})")
+    if not x.is_floating_point() or not x.isfinite().all() or x.numel() and x.abs().max()>most: raise UserError(f'{"pictures are numbers from -1 to 1" if most<2 else "noise is numbers of about unit size"}, and these are not')
+    prompts = [prompts]*len(x) if isinstance(prompts, str) else list(prompts)
+    if len(prompts)!=len(x): raise UserError(f'{len(prompts)} prompts for {len(x)} pictures')
     check_prompts(prompts, pipe.model.encoder.max_len)
-    return x0.to(pipe.device),prompts
+    return x.to(pipe.device, torch.float32),prompts
 
-def _no(how, *names):
+def _no(how, *names, why='in this way of editing'):
     "Settings that would change nothing are a mistake"
     for k in names:
-        if how.get(k) is not None: raise UserError(f"setting '{k}' has no part in this way of editing: leave it out")
+        if how.get(k) is not None: raise UserError(f"setting '{k}' has no part {why}: leave it out")
 
-def _noise(pipe, seed, n): return lambda step=None: picture_noise(seed, range(n), (3,pipe.size,pipe.size), step).to(pipe.device)
+def _noise(pipe, seed, n):
+    check_whole('seed', seed)
+    return lambda step=None: picture_noise(seed, range(n), (3,pipe.size,pipe.size), step).to(pipe.device)
 
+
+# %% ../nbs/51_edit.ipynb #51a00030
 @patch
 @torch.no_grad()
 def redraw(self:T2IPipeline,
     x0:Tensor, # Pictures `(b,3,size,size)` in [-1,1]
     prompts, # What they are to become: one, or one for each
-    strength:float=.7, # From 0, leave them as they are, to 1, forget them
+    strength:float=.7, # From .001, leave them as they are, to 1, forget them
     seed:int=0, # Picture k starts from noise (seed, k)
     negative:str|None=None, # What to lead away from; None: nothing said
     **how, # Settings of `Sampling`, in place of the model's own
 )->Tensor: # Pictures, in [-1,1], on the CPU
     "Image to image (SDEdit, Meng et al. 2021)"
-    if not 0<strength<=1: raise UserError(f'strength is above 0, and 1 at most, not {strength}')
+    if not .001<=strength<=1: raise UserError(f'strength is .001 to 1, not {strength}')
     (x0,prompts),s = _pairs(self, x0, prompts),self.sampling.but(**how)
-    d,sampler = self.guided(s, torch.tensor(s.guidance), negative),restart(get_sampler(s.sampler), s.restarts)
-    x = redraw(sampler, d, x0, self.times(s, strength), self.model.encode(prompts), noise=_noise(self, seed, len(x0)))
+    if strength<s.interval[0]: _no({**how, 'negative':negative}, 'guidance', 'negative', 'rescale', why=f'below t={s.interval[0]:g}, where guidance begins (`interval`)')
+    if strength<=.7 and how.get('restarts'): _no(how, 'restarts', why='up to a strength of .7, where the stretch begins that is walked again')
+    d,sampler = self.guided(s, self.scales(s, len(x0)), negative),restart(get_sampler(s.sampler), s.restarts)
+    x = ways.redraw(sampler, d, x0, self.times(s, strength), self.model.encode(prompts), noise=_noise(self, seed, len(x0)))
     return x.clamp(-1, 1).float().cpu()
+
 
 # %% ../nbs/51_edit.ipynb #51a00011
 @patch
@@ -61,7 +71,7 @@ def inpaint(self:T2IPipeline,
     x0:Tensor, # Pictures `(b,3,size,size)` in [-1,1]
     mask:Tensor, # True where they are kept, bool `(size,size)` or `(b,1,size,size)`
     prompts, # What the whole picture is to show: one, or one for each
-    again:int=2, # How often each step is taken
+    takes:int=2, # How often each step is taken
     seed:int=0, # Picture k starts from noise (seed, k)
     negative:str|None=None, # What to lead away from; None: nothing said
     **how, # Settings of `Sampling`, in place of the model's own
@@ -69,9 +79,11 @@ def inpaint(self:T2IPipeline,
     "Draw what is masked out, so that it fits the rest and the prompt (RePaint, Lugmayr et al. 2022)"
     _no(how, 'restarts')
     (x0,prompts),s = _pairs(self, x0, prompts),self.sampling.but(**how)
-    if mask.dtype!=torch.bool or mask.shape[-2:]!=x0.shape[-2:]: raise UserError(f'a mask is True or False at each of {self.size}x{self.size} pixels')
-    d,noise = self.guided(s, torch.tensor(s.guidance), negative),_noise(self, seed, len(x0))
-    x = repaint(get_sampler(s.sampler), x0, mask.to(x0.device), again)(d, noise(), self.times(s), self.model.encode(prompts), noise=noise)
+    side = (self.size,self.size)
+    if mask.dtype!=torch.bool or tuple(mask.shape) not in (side, (1,1,*side), (len(x0),1,*side)): raise UserError(f'a mask is True or False at each of {self.size}x{self.size} pixels')
+    if mask.all(): raise UserError('the mask keeps every pixel: there is nothing to draw')
+    d,noise,ts = self.guided(s, self.scales(s, len(x0)), negative),_noise(self, seed, len(x0)),self.times(s)
+    x = ways.repaint(get_sampler(s.sampler), x0, mask.to(x0.device), takes)(d, self.start(ts, noise()), ts, self.model.encode(prompts), noise=noise)
     return x.clamp(-1, 1).float().cpu()
 
 # %% ../nbs/51_edit.ipynb #51a00014
@@ -100,11 +112,14 @@ def blend(self:T2IPipeline,
 )->Tensor: # `(n,3,size,size)` in [-1,1], on the CPU
     "Several prompts in one picture (Liu et al. 2022)"
     _no(how, 'guidance', 'interval', 'rescale')
-    check_prompts(list(weights), self.model.encoder.max_len)
+    check_prompts(list(weights), self.model.encoder.max_len); check_whole('n', n, 1)
+    if not all(math.isfinite(w) for w in weights.values()): raise UserError(f'weights are numbers, not {list(weights.values())}')
+    if x_T is not None: x_T,_ = _pairs(self, x_T, ['noise']*n, math.inf)
     s,noise = self.sampling.but(**how),_noise(self, seed, n)
-    d = clamp_x0(compose(Denoiser(self.model, self.schedule, self.prediction), self.model.null, list(weights.values())), s.threshold or None)
+    ts = self.times(s)
+    d = clamp_x0(ways.compose(Denoiser(self.model, self.schedule, self.prediction), self.model.null, list(weights.values())), s.threshold or None)
     conds = [self.model.encode([p]*n) for p in weights]
-    x = restart(get_sampler(s.sampler), s.restarts)(d, noise() if x_T is None else x_T.to(self.device), self.times(s), conds, noise=noise)
+    x = restart(get_sampler(s.sampler), s.restarts)(d, self.start(ts, noise()) if x_T is None else x_T, ts, conds, noise=noise)
     return x.clamp(-1, 1).float().cpu()
 
 # %% ../nbs/51_edit.ipynb #51a00017
@@ -113,20 +128,27 @@ def _but(pipe, how, **ours):
     return pipe.sampling.but(**{**ours, **{k:v for k,v in how.items() if v is not None}})
 
 @patch
-def _clean(self:T2IPipeline): return .02 if self.prediction=='x0' else 0.     # an x0 network says nothing at sigma=0: the picture stands a little above
+def _clean(self:T2IPipeline): return .02 if self.prediction=='x0' else 0.     # an x0 network says nothing at sigma=0: the way up begins a little above
 
 @patch
 @torch.no_grad()
 def invert(self:T2IPipeline,
     x0:Tensor, # Pictures `(b,3,size,size)` in [-1,1]
     prompts, # What they show: one, or one for each
-    again:int=2, # Corrections of each step
+    corrections:int=2, # Of each step
+    seed:int|None=None, # Of faint noise to begin with, for an `x0` network; None: none, which finds calmer noise and keeps the scene
     **how, # Settings of `Sampling`: `steps` and `spacing`; guidance is 1 unless told otherwise
 )->Tensor: # Noise `(b,3,size,size)`, on the CPU
     "The noise that a picture is drawn from (DDIM inversion, Song et al. 2021)"
+    _no(how, 'sampler', 'restarts'); check_whole('corrections', corrections)
     (x0,prompts),s = _pairs(self, x0, prompts),_but(self, how, guidance=1.)
-    return invert(self.guided(s, torch.tensor(s.guidance)), x0, self.times(s, t_min=self._clean()), self.model.encode(prompts), again).float().cpu()
+    ts = self.times(s, t_min=self._clean())
+    faint = torch.zeros_like(x0) if seed is None else _noise(self, seed, len(x0))()
+    x = noisify(x0, faint, ts[-1:].expand(len(x0)), self.schedule)
+    return ways.invert(self.guided(s, self.scales(s, len(x0))), x, ts, self.model.encode(prompts), corrections).float().cpu()
 
+
+# %% ../nbs/51_edit.ipynb #51a00031
 @patch
 @torch.no_grad()
 def from_noise(self:T2IPipeline,
@@ -137,10 +159,12 @@ def from_noise(self:T2IPipeline,
     **how, # Settings of `Sampling`; DDIM without restarts unless told otherwise, else the model's own
 )->Tensor: # Pictures, in [-1,1], on the CPU
     "Draw from a noise of your own, such as `invert` gives"
-    (x_T,prompts),s = _pairs(self, x_T, prompts),_but(self, how, sampler='ddim', restarts=0)
-    d = self.guided(s, torch.tensor(s.guidance), negative)
-    x = restart(get_sampler(s.sampler), s.restarts)(d, x_T, self.times(s, t_min=self._clean()), self.model.encode(prompts), noise=_noise(self, seed, len(x_T)))
+    (x_T,prompts),s = _pairs(self, x_T, prompts, math.inf),_but(self, how, sampler='ddim', restarts=0)
+    d,ts = self.guided(s, self.scales(s, len(x_T)), negative),self.times(s, t_min=self._clean())
+    if ts[-1]>0: ts = torch.cat([ts, torch.zeros(1)])                       # the way that `invert` came, and a last step to the picture
+    x = restart(get_sampler(s.sampler), s.restarts)(d, x_T, ts, self.model.encode(prompts), noise=_noise(self, seed, len(x_T)))
     return x.clamp(-1, 1).float().cpu()
+
 
 # %% ../nbs/51_edit.ipynb #51a00022
 @patch
@@ -151,7 +175,9 @@ def attention(self:T2IPipeline,
     **how, # Settings of `Sampling`, in place of the model's own
 )->tuple: # The picture `(3,size,size)`, its words, and a map for each `(n,size,size)`
     "Cross-attention word by word while a picture is drawn (Hertz et al. 2022, arXiv 2208.01626, sec. 3)"
+    if self.model.context!='words': raise UserError(f"this model attends to {self.model.context}, and to no words")
     maps = []
-    x = self.draw([(prompt,k)], seed, callback=lambda i,t,xt,x0: maps.append(attention_maps(self.model, xt, t.expand(1).to(xt), [prompt], self.size)), **how)
+    def look(i, t, xt, x0): maps.append(attention_maps(self.model, net_input(xt, t.expand(1), self.schedule, self.prediction), t.expand(1).to(xt), [prompt], self.size))
+    x = self.draw([(prompt,k)], seed, callback=look, **how)
     words = split_words(prompt)
     return x[0],words,torch.stack(maps).mean(0)[0,:len(words)].cpu()

@@ -6,7 +6,7 @@
 __all__ = ['Denoiser', 'drop_captions', 'check_guidance', 'guide', 'autoguide', 'clamp_x0']
 
 # %% ../../nbs/23_diffusion.guidance.ipynb #f2066c78
-import math, numbers
+import numbers
 import torch
 from torch import Tensor
 from ..core import UserError,bcast
@@ -68,9 +68,9 @@ def _along(xt, t, schedule, strong, weak, scale, rescale=0.):
     scale = bcast(_like(scale, xt), xt)
     x0,eps = (torch.lerp(w, p, scale) for w,p in zip(weak, strong))
     if rescale==0: return x0,eps
-    std = lambda x: x.flatten(1).std(1)
-    k = bcast(rescale*std(strong[0])/std(x0)+1-rescale, xt)
-    return _moved(xt, t, schedule, torch.where(scale==1, x0, k*x0), eps)
+    have,want = (p.flatten(1).std(1) for p in (x0, strong[0]))
+    k = bcast(1-rescale+rescale*torch.where(have>0, want/have, 1.), xt)
+    return _moved(xt, t, schedule, torch.where((scale==0)|(scale==1), x0, k*x0), eps)
 
 def _moved(xt, t, schedule, x0, eps):
     "Another `x0_hat`, and the `eps_hat` that still explains `xt`"
@@ -80,14 +80,14 @@ def _moved(xt, t, schedule, x0, eps):
 
 # %% ../../nbs/23_diffusion.guidance.ipynb #23g00001
 def check_guidance(
-    scale, # Of guidance: a number, or a tensor of one for each picture
+    scale, # Of guidance: a number, or a list or tensor of one for each picture
     interval, # Where it is given
     rescale=0., # How much of the contrast is put back
 ):
     "Refuse, as a UserError, what is no guidance"
-    number = lambda v: isinstance(v, numbers.Real) and math.isfinite(v)
-    for s in scale.flatten().tolist() if isinstance(scale, Tensor) else [scale]:
-        if not (number(s) and 0<=s<=1e4): raise UserError(f'Guidance must be 0 or more, and 10,000 at most, not {s}: 0 ignores the prompt, 1 follows it, 2 to 5 exaggerate it.')
+    number = lambda v: isinstance(v, numbers.Real) and not isinstance(v, bool) and 0<=v<=1e4
+    for s in scale.flatten().tolist() if isinstance(scale, Tensor) else scale if isinstance(scale, list) else [scale]:
+        if not number(s): raise UserError(f'Guidance must be 0 or more, and 10,000 at most, not {str(s)[:20]}: 0 ignores the prompt, 1 follows it, 2 to 5 exaggerate it.')
     if len(interval)!=2 or not all(map(number, interval)) or not 0<=interval[0]<interval[1]<=1:
         raise UserError(f'Guidance is given from one time to a later one inside [0,1], not {list(interval)}.')
     if not (number(rescale) and 0<=rescale<=1): raise UserError(f'Rescaled guidance puts a share of the contrast back, 0 to 1, not {rescale}.')

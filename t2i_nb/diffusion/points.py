@@ -12,6 +12,7 @@ from collections import namedtuple
 import torch
 from torch import Tensor
 
+from ..core import UserError
 from .schedules import Schedule
 
 # %% ../../nbs/20_diffusion.points.ipynb #20a00009
@@ -89,6 +90,7 @@ def elbo(
 )->Bound: # A one-sample estimate of the bound for each row `(b,)`, the level it was taken at, and the summed square error of `eps_hat` there
     "Evidence lower bound on `log p(x0)` (Kingma et al. 2021, arXiv 2107.00630, eqs. 11-18)"
     b,d = len(x0),x0[0].numel()
+    if not denoiser.schedule.logsnr(torch.ones((), dtype=torch.float64))<=lo+.01: raise UserError(f'the schedule {denoiser.schedule.name} ends above a log-SNR of {lo:g}: give a higher `lo`')
     lam = lo + (hi-lo)*((torch.rand(1, generator=generator)+torch.arange(b)/b)%1)[torch.randperm(b, generator=generator)]
     t,eps = denoiser.schedule.t(lam.double()),torch.randn(x0.shape, generator=generator).to(x0)
     a,s = (v.to(x0).view(-1, *[1]*(x0.dim()-1)) for v in denoiser.schedule(t))

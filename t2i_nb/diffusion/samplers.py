@@ -20,22 +20,22 @@ def _even(steps, spacing):
     "The spacings that know nothing of noise levels: falling from 1 to 0 `(steps+1,)`"
     u = torch.linspace(1, 0, steps+1, dtype=torch.float64)
     if spacing=='quadratic': return u**2
-    if spacing=='leading': return torch.cat([(u[1:]+.001).clamp(max=1), u[-1:]])
+    if spacing=='leading': return torch.cat([u[1:]+min(.001, .5/steps), u[-1:]])
     if spacing=='linspace': return torch.cat([torch.linspace(1, .001, steps, dtype=torch.float64), u[-1:]])
     return u
 
+_LEVELS = {'karras':(-2*math.log(80), -2*math.log(.002)), 'logsnr':(-10, 10), 'ays':tuple(-2*np.log(AYS)[[0,-1]])} # log-SNRs, of most noise and least, that a spacing knows
+
 def _by_level(steps, spacing, lo, hi):
     "The spacings of noise levels: log-SNRs rising from `lo` to `hi` `(steps+1,)`, the first and the last a placeholder for the ends of time"
-    if spacing=='logsnr': return torch.linspace(*np.clip((lo,hi), -10, 10), steps+1, dtype=torch.float64)
+    a,b = np.clip((lo,hi), *_LEVELS[spacing])
+    if spacing=='logsnr': return torch.linspace(a, b, steps+1, dtype=torch.float64)
     if spacing=='karras':
-        last = -2*math.log(.002)
-        s0,s1 = np.exp(-np.clip((lo,hi), -2*math.log(80), last)/14)
-        k = steps+(hi<last+1e-3)                                            # if time ends beyond 0.002, that is a level to be asked at
-        return -14*torch.linspace(s0, s1, k, dtype=torch.float64)[[*range(steps),-1]].log()
+        k = steps+(hi<_LEVELS['karras'][1]+1e-3)                            # if time ends beyond 0.002, that is a level to be asked at
+        return -14*torch.linspace(*np.exp(-np.array([a,b])/14), k, dtype=torch.float64)[[*range(steps),-1]].log()
     table = -2*np.log(AYS)
-    lo,hi = np.clip((lo,hi), table[0], table[-1])
     w = np.interp(np.linspace(0, 1, steps+1), np.linspace(0, 1, len(table)), (table-table[0])/(table[-1]-table[0]))
-    return torch.as_tensor(lo+w*(hi-lo))
+    return torch.as_tensor(a+w*(b-a))
 
 
 # %% ../../nbs/24_diffusion.samplers.ipynb #24s00001
@@ -50,9 +50,11 @@ def time_grid(
     if not 1<=steps<=10_000 or steps!=int(steps): raise UserError(f'Sampling takes a whole number of steps, at least 1 and at most 10,000, not {steps}.')
     if spacing not in SPACINGS: raise UserError(f'No spacing {spacing!r}: choose one of {", ".join(SPACINGS)}.')
     if not 0<=t_min<t_max<=1: raise UserError(f'Times run from t_max down to t_min inside [0,1], not from {t_max} to {t_min}.')
-    if spacing not in ('karras','logsnr','ays'): return (t_min+(t_max-t_min)*_even(int(steps), spacing)).float()
     ts = torch.tensor([t_max,*[0.]*(int(steps)-1),t_min])
-    ts[1:-1] = schedule.t(_by_level(int(steps), spacing, *schedule.logsnr(ts[[0,-1]].double()).tolist()))[1:-1].to(ts)
+    lo,hi = schedule.logsnr(ts[[0,-1]].double()).tolist()
+    noisiest,cleanest = _LEVELS.get(spacing, (math.inf,-math.inf))
+    if not lo<cleanest-.5 or not hi>noisiest+.5: return (t_min+(t_max-t_min)*_even(int(steps), spacing)).float() # even, too, where a spacing by levels knows none
+    ts[1:-1] = schedule.t(_by_level(int(steps), spacing, lo, hi))[1:-1].to(ts)
     return ts
 
 
@@ -88,7 +90,7 @@ def sample_ddpm(
         a_ts = a/a1
         v_ts = max(s**2 - a_ts**2*s1**2, 0.)          # variance of q(xt|xs)
         x = (a_ts*s1**2/s**2)*x + (a1*v_ts/s**2)*x0
-        share = s1/s if variance=='small' else float(t1>0)  # the last step adds nothing
+        share = s1/s if variance=='small' else (t1>0)*math.sqrt((a1**2+s1**2)/(a**2+s**2)) # the last step adds nothing
         if share>0: x = x + math.sqrt(v_ts)*share*_fresh(noise, i)
     return x
 
@@ -105,6 +107,7 @@ def sample_ddim(
     callback=None, # `callback(step, t, xt, x0_hat)`, before the step is taken
 )->Tensor: # `x0` `(b,c,h,w)`
     "Predicted data, direction back to `xt`, fresh noise (Song et al. 2021, arXiv 2010.02502, eqs. 12 and 16)"
+    if not 0<=eta<=1: raise UserError(f'The share of fresh noise, eta, is 0 to 1, not {eta}.')
     x,levels = x_T,_levels(denoiser.schedule, ts)
     for i,((t,a,s),(_,a1,s1)) in enumerate(zip(levels, levels[1:])):
         x0,eps = denoiser(x, t.expand(len(x)), cond)

@@ -150,7 +150,7 @@ class Shifted(Schedule):
         base:Schedule, # What to shift
         shift:float, # Side of the pictures, relative to those the schedule was made for
     ):
-        super().__init__(f'{base.name}:{shift:g}')
+        super().__init__(f'{base.name}:{str(shift).removesuffix(".0")}')
         self.base,self.move,self.mix = base,2*math.log(shift),base.mix
     def logsnr(self, t): return self.base.logsnr(t)-self.move
     def t(self, logsnr): return self.base.t(logsnr+self.move)

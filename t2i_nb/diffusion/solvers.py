@@ -90,9 +90,10 @@ def _corrected(past, a, s, D):
     h = _lam(a, s)-lam0
     change = (D-D0)/2
     if len(past)>1 and math.isfinite(past[-2][0]) and math.isfinite(h):
-        r,k = (past[-2][0]-lam0)/h,math.expm1(-h)
-        b = (k/-h-1)/k,2*((k/-h-1)/-h-.5)/k
-        c = np.linalg.solve([[1,1],[r,1]], b)
+        r,phi1 = (past[-2][0]-lam0)/h,math.expm1(-h)/-h
+        phi2 = (phi1-1)/-h
+        phi3 = (phi2-1/2)/-h
+        c = np.linalg.solve([[1,1],[r,1]], [phi2/phi1,2*phi3/phi1])
         change = float(c[0])*(past[-2][1]-D0)/r + float(c[1])*(D-D0)
     return leap(x, D0+change, a0, s0, a, s)
 
@@ -168,6 +169,7 @@ def sample_lms(
     callback=None, # `callback(step, t, xt, x0_hat)`, before the step is taken
 )->Tensor: # `x0` `(b,c,h,w)`
     "Linear multistep in `x/alpha` over `sigma/alpha` (k-diffusion's `sample_lms`)"
+    if order not in (1,2,3,4): raise UserError(f'LMS keeps 1 to 4 slopes, not {order}.')
     x,levels,past = x_T,_levels(denoiser.schedule, ts),[] if past is None else past
     nodes,weights = np.polynomial.legendre.leggauss(4)
     for i,((t,a,s),(_,a1,s1)) in enumerate(zip(levels, levels[1:])):

@@ -125,6 +125,7 @@ def adopt(self:T2IModel,
     other:T2IModel, # Trained, of the same sizes; its vocabulary may differ, and it may lack what the network's `grown` names
 ):
     "Take over all weights, words by their spelling; a model of another architecture is a UserError"
+    if self.context!=other.context: raise UserError(f"the model to start from attends to {other.context}, and this one to {self.context}: set context={other.context}")
     gained = {k:v for k,v in self.state_dict().items() if k.removeprefix('net.').startswith(getattr(self.net, 'grown', ()))}
     state = {**gained, **other.state_dict(), **{f'encoder.{k}':v for k,v in self.encoder.translate(other.encoder).items()}}
     _check_fit(self.state_dict(), state, 'the model to start from')

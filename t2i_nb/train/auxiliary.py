@@ -106,14 +106,12 @@ def perceptual_distance(
 
 class PerceptualCB(TrainCB):
     "The guess at the picture is also to *look* like it"
-    order,run_valid,name = 6,False,'perceptual'
+    order,run_valid,name = 5,False,'perceptual'
     def __init__(self,
         weight:float=.1, # Of the distance, beside the loss
         kind:str='random', # Of `Features`
-    ): self.weight,self.kind,self.features = weight,kind,None
-    def before_fit(self):
-        if self.features is None: self.features = Features(self.kind)
-        self.features.to(self.dls.device)
+    ): self.weight,self.features = weight,Features(kind)
+    def before_fit(self): self.features.to(self.dls.device)
     def after_loss(self):
         d = find_cb(self.learn, 'diffusion')
         xt,inside = noisify(self.x0, self.eps, self.t, d.schedule),self.t.clamp(1e-3, 1-1e-3)

@@ -8,7 +8,7 @@ __all__ = ['synth_dls', 'PixelMLP', 'synth_model', 'TrainCB', 'find_cb', 'CountC
            'synth_learner', 'SelfCondCB']
 
 # %% ../../nbs/55_train.diffusion.ipynb #9dfbd18c
-import contextlib, random, tempfile
+import contextlib, copy, random, tempfile
 from pathlib import Path
 
 import fastai.callback.schedule # noqa: F401 - gives `Learner` its `lr_find`
@@ -295,7 +295,8 @@ def fit_images(self:DiffusionLearner,
 def lr_find(self:DiffusionLearner, **kwargs):
     "fastai's `lr_find`, leaving no trace: counters, loader, random state and folder are as before"
     counts = self.micro_step,self.images_seen,self.opt_step
-    dl,path = self.dls.train,self.path
+    dl,path,cb = self.dls.train,self.path,find_cb(self, 'diffusion')
+    known = copy.deepcopy(cb.state_dict())
     place = dl.epoch,dl.start
     with tempfile.TemporaryDirectory() as d, kept_random():
         self.path = Path(d)
@@ -304,7 +305,7 @@ def lr_find(self:DiffusionLearner, **kwargs):
         finally:
             self.path = path
             self.micro_step,self.images_seen,self.opt_step = counts
-            dl.seek(*place)
+            dl.seek(*place); cb.load_state_dict(known)
 
 # %% ../../nbs/55_train.diffusion.ipynb #e49610ac
 def diffusion_learner(
