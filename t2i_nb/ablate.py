@@ -122,6 +122,8 @@ def read_runs(
     if not '{"variant"'.startswith(cut[:10]) or not all(isinstance(r, dict) and {'variant','seed','settings','history'}<=r.keys() for r in runs): raise UserError(f"'{file}' holds something else than runs: name another file")
     return runs
 
+
+# %% ../nbs/68_ablate.ipynb #68a00041
 def _wanted(base, variants, seeds, score):
     "The recipes asked for: `(variant, seed)` -> recipe; what cannot be is refused before anything is trained"
     if base.images is None: raise UserError("an ablation shows every variant as many pictures: give the base 'images' instead of minutes")
@@ -135,6 +137,8 @@ def _wanted(base, variants, seeds, score):
         if not split_categories(split, r.level) or score.get('n', 1)<1: raise UserError(f"split '{split}' has nothing to score at level {r.level}, or n is below 1")
     return want
 
+
+# %% ../nbs/68_ablate.ipynb #68a00042
 def ablate(
     base:Recipe, # With `images`; variants change it, seeds replace its own
     variants:dict, # Name -> settings that differ, `{}` for the base itself
@@ -157,6 +161,8 @@ def ablate(
         for k,done in _done(want, todo, jobs, score): keep(k, done); bar.update()
     return [old[k] for k in want]
 
+
+# %% ../nbs/68_ablate.ipynb #68a00043
 def _done(want, todo, jobs, score):
     "Runs as they finish. One that fails, or Ctrl-C, begins no other; those at work are waited for, and given too"
     if jobs==1: yield from ((k, run_variant(want[k], **score)) for k in todo); return

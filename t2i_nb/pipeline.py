@@ -107,6 +107,8 @@ def scales(self:T2IPipeline,
     if len(s.guidance)!=n: raise UserError(f'{len(s.guidance)} guidances for {n} pictures: give one number, or one for each picture')
     return torch.tensor(s.guidance)
 
+
+# %% ../nbs/50_pipeline.ipynb #50a00041
 @patch
 def guided(self:T2IPipeline,
     s:Sampling, # How to draw
@@ -122,6 +124,8 @@ def guided(self:T2IPipeline,
         null = lambda b: away[[0]*b]
     return clamp_x0(guide(Denoiser(self.model, self.schedule, self.prediction), null, scale, s.interval, s.rescale), s.threshold or None)
 
+
+# %% ../nbs/50_pipeline.ipynb #50a00042
 @patch
 def times(self:T2IPipeline,
     s:Sampling, # How to draw

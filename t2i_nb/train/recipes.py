@@ -143,6 +143,8 @@ PRESETS = {r.name:r for r in (
     Recipe('ddim_vgg', perceptual=.1, **TRIED | JUST_XA | dict(prediction='x0', schedule='diary-quadratic', sampler='ddim')),
 )}
 
+
+# %% ../../nbs/64_train.recipes.ipynb #64a00041
 def get_recipe(
     name, # A preset's name, or a JSON file with settings; it may name a `preset` to start from
     /, **changes, # Settings that differ; None means unchanged
