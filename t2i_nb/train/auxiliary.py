@@ -110,7 +110,7 @@ class PerceptualCB(TrainCB):
     def __init__(self,
         weight:float=.1, # Of the distance, beside the loss
         kind:str='random', # Of `Features`
-    ): self.weight,self.features = weight,Features(kind)
+    ): self.weight,self.kind,self.features = weight,kind,Features(kind)
     def before_fit(self): self.features.to(self.dls.device)
     def after_loss(self):
         d = find_cb(self.learn, 'diffusion')
