@@ -129,7 +129,7 @@ def _wanted(base, variants, seeds, score):
     if base.images is None: raise UserError("an ablation shows every variant as many pictures: give the base 'images' instead of minutes")
     if base.data!='shapes': raise UserError(f"an ablation is scored on shapes, not on '{base.data}'")
     for v in variants.values():
-        if 'seed' in v or 'images' in v and v['images'] is None: raise UserError("a variant is no place for 'seed': give `seeds`")
+        if 'seed' in v: raise UserError("a variant is no place for 'seed': give `seeds`")
     if unknown := score.keys()-{'n','every','split','device'}: raise UserError(f"unknown setting '{min(unknown)}': choose from n, every, split, device")
     want = {(name,s):get_recipe(base, **v, seed=s) for s in seeds for name,v in variants.items()}
     for r in want.values():

@@ -67,7 +67,7 @@ def read_picture(path, size):
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)         # large, and within PIL's limit
     try: return load_picture(path, size)[None]
     except Exception as e:                                                  # PIL's decoders raise what they like
-        why = 'unknown format' if isinstance(e, UnidentifiedImageError) else getattr(e, 'strerror', None) or str(e).splitlines()[0]
+        why = 'unknown format' if isinstance(e, UnidentifiedImageError) else getattr(e, 'strerror', None) or ' '.join(str(e).split()) or type(e).__name__
         raise UserError(f"'{path}' cannot be read as a picture ({why})") from None
 
 def cmd_edit(a):
