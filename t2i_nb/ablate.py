@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt, pandas as pd, torch
 from tqdm import tqdm
 
 from .core import UserError, from_config, seeded
-from .data.datasets import get_dataset
+from .data.sources import get_dataset
 from .data.shapes import split_categories
 from .diffusion.guidance import Denoiser
 from .diffusion.objectives import mse_per_sample, noisify

@@ -63,7 +63,7 @@ def read_picture(path, size):
     "A picture file as the model wants it `(1,3,size,size)`"
     from PIL import Image, UnidentifiedImageError
     from t2i_nb.core import UserError
-    from t2i_nb.data.datasets import load_picture
+    from t2i_nb.data.pictures import load_picture
     warnings.simplefilter('ignore', Image.DecompressionBombWarning)         # large, and within PIL's limit
     try: return load_picture(path, size)[None]
     except Exception as e:                                                  # PIL's decoders raise what they like
@@ -190,7 +190,7 @@ def _runs(command):
     d,t = command(cmd_demo),command(cmd_train)
     d.add_argument('--minutes', type=number(float, 0, 100_000, above=True), default=10., help='time to train (10)')
     t.add_argument('recipe', nargs='?', help='a preset, or a .json file of settings')
-    t.add_argument('--data', type=filled, help="'shapes', 'digits' or a folder of pictures with .txt captions")
+    t.add_argument('--data', type=filled, help="shapes, digits, emoji, a folder of captioned pictures, or a set such as coco2017:FOLDER")
     g = t.add_mutually_exclusive_group()
     g.add_argument('--minutes', type=number(float, 0, 100_000, above=True), help='time to train')
     g.add_argument('--images', type=number(int, 1), help='pictures to train on')
@@ -231,7 +231,7 @@ def _models(command):
     for c in (s,m):
         _drawing(c)
         c.add_argument('--out', type=filled, help='PNG to write; with several pictures a grid, and each alone in the folder of the same name')
-    e.add_argument('--data', type=filled, help="'shapes', 'digits' or a folder; what it was trained on by default")
+    e.add_argument('--data', type=filled, help="as for train; what it was trained on by default")
     e.add_argument('--level', type=number(int, 1), help='level of the shapes world, 1 to 3')
     e.add_argument('--n', type=number(int, 1, 1_000_000), default=1000, help='captions per split (1000), or a few more: every category gets as many')
     e.add_argument('--json', type=filled, help='file to write the scores to; - prints them, and nothing else')

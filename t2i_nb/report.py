@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from .core import UserError, atomic_path, load_json, plot_style, to_pil
-from .data.datasets import DIGIT_WORDS, digit_of, get_dataset
+from .data.datasets import DIGIT_WORDS, digit_of
+from .data.sources import get_dataset, of_files
 from .data.shapes import CATEGORIES, split_categories
 from .diffusion.schedules import get_schedule
 from .diffusion.objectives import get_times
@@ -151,7 +152,7 @@ def data_m2(
     config:dict, # A run's settings
 )->float|None: # Mean square of its pixels; None when the data is not there (any more)
     "What the rulers need to know of the data"
-    split,kw = ('seen',dict(level=config['level'], n=256)) if config['data']=='shapes' else ('valid',{})
+    split,kw = ('seen',dict(level=config['level'], n=256)) if config['data']=='shapes' else ('valid',dict(broken=1.) if of_files(config['data']) else {})
     try: ds = get_dataset(config['data'], split, size=config['size'], **kw)
     except UserError: return None
     return ds.get_batch(range(min(256, len(ds))))[0].square().mean().item()

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from . import __version__
 from .core import UserError, atomic_path, check_writable, default_device, refuse_others, save_json
-from .data.datasets import get_dataset
+from .data.sources import anchored_source, get_dataset, of_files
 from .data.shapes import SCORED, split_categories
 from .evaluate.digits import digit_accuracy
 from .evaluate.grader import accuracy, grade
@@ -44,7 +44,7 @@ def load_recipe(out)->Recipe:
     if not (Path(out)/'config.json').exists(): raise UserError(f"nothing to resume in '{out}': it has no config.json")
     return get_recipe(Path(out)/'config.json')
 
-RUN_FILES = {'config.json','log.csv','tensorboard','samples','checkpoints','model','metrics.json','report.html','.lock'}
+RUN_FILES = {'config.json','log.csv','tensorboard','samples','checkpoints','model','metrics.json','report.html','left_out.json','.lock'}
 
 def run_folder(
     out, # Where the run is to live
@@ -163,8 +163,7 @@ def anchored(
 )->Recipe: # With folders by their full paths
     "A run can be resumed, and its model scored, from any folder"
     full = lambda p: str(Path(p).resolve()) if p and Path(p).is_dir() else p
-    known = r.data in ('shapes','digits')
-    return replace(r, data=r.data if known else full(r.data), start=full(r.start))
+    return replace(r, data=anchored_source(r.data), start=full(r.start))
 
 def train(
     r:Recipe, # What to train
@@ -182,6 +181,7 @@ def train(
     if not resuming:                                                        # only now: all that can be wrong has been tried
         with alone(out) if out.is_dir() else contextlib.nullcontext(): _empty_run(run_folder(out, overwrite=overwrite), r)
     with alone(out):
+        if of_files(r.data): save_json({**learn.dls.valid.dataset.left_out, **learn.dls.train.dataset.left_out}, out/'left_out.json')
         if saved: resume(learn, out)
         elif r.read: read(recipe_reader(r, learn.model.encoder, [ProgressCB(label='reading')], device), r.read)
         learn.fit_images(r.images)
@@ -260,7 +260,7 @@ def meter(
     seed:int=0, # Of pictures, noise and times
 )->dict|None: # true, shuffled, null, swapped, and gaps with intervals; None where all captions are the same
     "The conditioning meter on pictures that were not trained on"
-    kw = dict(level=level, n=n, seed=seed) if data=='shapes' else {}
+    kw = dict(level=level, n=n, seed=seed) if data=='shapes' else dict(broken=1.) if of_files(data) else {}
     ds = get_dataset(data, 'seen' if data=='shapes' else 'test', size=pipe.size, **kw)
     x0,captions = ds.get_batch(range(min(n, len(ds))))
     return None if len(set(captions))<2 else conditioning_meter(pipe.model, x0, captions, pipe.schedule, pipe.prediction, seed=seed)

@@ -22,7 +22,7 @@ class Data:
     def __init__(self, n, seed): self.x,self.c = torch.rand(n, 3, 8, 8, generator=seeded('data', seed))*2-1, ['a ring','two stars']
     def __len__(self): return len(self.x)
     def __getitem__(self, i): return self.x[i],self.c[i%2]
-    def get_batch(self, idxs): return self.x[idxs],[self.c[i%2] for i in idxs]
+    def get_batch(self, idxs, epoch=0): return self.x[idxs],[self.c[i%2] for i in idxs]
 
 
 class Model(nn.Module):

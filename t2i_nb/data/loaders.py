@@ -7,6 +7,7 @@ __all__ = ['InMemory', 'pass_order', 'SeededDL', 'spare_workers', 'get_dls']
 
 # %% ../../nbs/03_data.loaders.ipynb #acb2985a
 import gc, multiprocessing, os, signal, sys
+from functools import partial
 
 import torch
 from fastai.data.core import DataLoaders, TfmdDL
@@ -48,7 +49,7 @@ class _ForkLoader(_FakeLoader):
 class SeededDL(TfmdDL):
     "fastai's loader over a captioned dataset, with an order that can be computed and a place that can be kept"
     def __init__(self,
-        dataset, # `len(ds)`, `ds.get_batch(idxs)->(x0 (b,3,h,w), list[str])`
+        dataset, # `len(ds)`, `ds.get_batch(idxs, epoch)->(x0 (b,3,h,w), list[str])`
         bs:int=64, # Pictures a batch
         seed:int=0, # Seed of the order
         shuffle:bool=False, # True in training
@@ -92,9 +93,10 @@ def seek(self:SeededDL,
 
 # %% ../../nbs/03_data.loaders.ipynb #24f8841a
 @patch
-def get_idxs(self:SeededDL)->list[int]:
-    "Indices of what is left of this pass"
-    idxs = pass_order(self.n, self.seed, self.epoch) if self.shuffle else list(range(self.n))
+def get_idxs(self:SeededDL): # Indices, in a list or in something that can be sliced like one
+    "Indices of what is left of this pass; a data set may have an `order(seed, epoch)` of its own"
+    order = getattr(self.dataset, 'order', partial(pass_order, self.n))
+    idxs = order(self.seed, self.epoch) if self.shuffle else range(self.n)
     return idxs[self.start*self.bs : (self.start+len(self))*self.bs]
 
 @patch
@@ -116,8 +118,8 @@ def create_batches(self:SeededDL, samps):
 
 @patch
 def do_batch(self:SeededDL, idxs):
-    "Pictures and captions of `idxs`; captions stay a list of str"
-    x0,captions = self.dataset.get_batch(list(idxs))
+    "Pictures and captions of `idxs`, as they are at this pass; what is not shuffled stays as it is at the first"
+    x0,captions = self.dataset.get_batch(list(idxs), self.epoch if self.shuffle else 0)
     return self.before_batch((x0, list(captions)))
 
 @patch
