@@ -34,7 +34,7 @@ def errors(model, schedule):
 
 def arm(images, n, encoder, **changes):
     "One training and what came of it"
-    r = get_recipe('demo', images=images, repair=0., precision='fp32', restarts=0, **changes)
+    r = get_recipe('demo', images=images, schedule='flow', repair=0., precision='fp32', restarts=0, **changes)
     learn = recipe_learner(r, device=default_device())
     learn.model.encoder.load_state_dict(encoder)
     start = time.process_time()
@@ -50,7 +50,7 @@ def arm(images, n, encoder, **changes):
 
 images, n = map(int, [*sys.argv[1:], *('8192', '240')[len(sys.argv)-1:]])
 torch.set_num_threads(1)                                                    # so that processor time is training time
-reader = get_recipe('demo', images=images)
+reader = get_recipe('demo', images=images, schedule='flow')
 encoder = recipe_learner(reader, device=default_device()).model.encoder
 read(recipe_reader(reader, encoder, device=default_device()), reader.read)
 arms = {name: arm(images, n, encoder.state_dict(), **kw) for name, kw in (('no bottom', NO_BOTTOM), ('bottom', {}))}

@@ -131,7 +131,7 @@ TRIED = dict(level=1, images=16_384, **UNET | dict(channels=(16,32), lr=3e-4), d
              times='uniform', p_drop=0., lr_kind='constant', warmup=0, ema=0., clip=1e12, sampler='ddpm-large', steps=50, guidance=1.)
 JUST_XA = dict(context='pooled', pooled=False, self_attn=False)
 PRESETS = {r.name:r for r in (
-    Recipe('demo', level=2, mix=(1,1,3,3,1,2), minutes=10., repair=.6, repair_start=.6, restarts=1, **SCENES),
+    Recipe('demo', level=2, mix=(1,1,3,3,1,2), minutes=10., schedule='sigmoid', repair=.6, repair_start=.6, restarts=1, **SCENES),
     Recipe('shapes32', level=3, images=589_824, seed=1, read=65_536, repair=.6, repair_start=.5, ema=.999, restarts=1, **SCENES),
     Recipe('shapes32-base', level=3, images=294_912, read=65_536, ema=.999, precision='fp32', **NO_BOTTOM, **SCENES),
     Recipe('shapes32-repair', level=3, images=294_912, seed=1, start='shapes32-base', read=0, repair=.6, weight='uniform', lr=1e-3, cooldown=1., ema=.999, precision='fp32', **NO_BOTTOM, **SCENES),
