@@ -79,16 +79,16 @@ def read_idx(
     if not k or len(raw)!=4+4*k+shape.prod(): raise UserError(f"'{path}' is no idx file, or was cut off")
     return np.frombuffer(raw, np.uint8, offset=4+4*k).reshape(shape)
 
-def _idx_set(root, split, size, name, words, frames):
+def _idx_set(root, split, name, words, frames):
     raw = root/name/'raw' if (root/name/'raw').is_dir() else root
     part = 't10k' if split=='test' else 'train'
     x,y = (read_idx(p) for p in need(raw, [(f'{part}-{k}', f'{part}-{k}.gz') for k in ('images-idx3-ubyte','labels-idx1-ubyte')], f'the four files of {name}'))
     return torch.from_numpy(x.copy())[:,None],y,words,frames,[f'{name}|{part}|{i}' for i in range(len(y))]
 
-def mnist(root:Path, split, size): return _idx_set(root, split, size, 'MNIST', DIGIT_WORDS, DIGIT_FRAMES)
-def fashion_mnist(root:Path, split, size): return _idx_set(root, split, size, 'FashionMNIST', FASHION, PHOTO_FRAMES)
+def mnist(root:Path, split): return _idx_set(root, split, 'MNIST', DIGIT_WORDS, DIGIT_FRAMES)
+def fashion_mnist(root:Path, split): return _idx_set(root, split, 'FashionMNIST', FASHION, PHOTO_FRAMES)
 
-def cifar10(root:Path, split, size):
+def cifar10(root:Path, split):
     "Krizhevsky's binary edition"
     folder = root/'cifar-10-batches-bin' if (root/'cifar-10-batches-bin').is_dir() else root
     part,files = ('test',['test_batch.bin']) if split=='test' else ('train',[f'data_batch_{i}.bin' for i in range(1, 6)])
@@ -107,7 +107,7 @@ def labelled(
     path=None, # Its folder
 )->LabelledDataset:
     "A set of labelled pictures, in its official files"
-    x,y,words,frames,keys = LABELLED[name](find_root(name, path), check_split(split, name), size)
+    x,y,words,frames,keys = LABELLED[name](find_root(name, path), check_split(split, name))
     if len(x)!=len(y): raise UserError(f'{name} has {len(x)} pictures and {len(y)} labels: get it again')
     at = [i for i,k in enumerate(keys) if split=='test' or split_of(k, dict(valid=.1))==split]
     return LabelledDataset(x[at], y[at], words, frames, [keys[i] for i in at], size)
@@ -127,7 +127,7 @@ def _described(root, pictures, official, text, left_out):
         s = classes.get(cls) if classes else official.get(path.stem)
         if s is None: continue
         if s=='train' and not (classes and 'valid' in classes.values()): s = 'valid' if split_of(name, dict(valid=.1))=='valid' else 'train'
-        if why: left_out[name] = why
+        if why: left_out[s][name] = why
         else: out[s].append(PictureFile(name, path, tuple(said)))
     return out
 
@@ -163,16 +163,17 @@ def _coco(year):
                 name,cs = f"{part}{year}/{im['file_name']}",tuple(filter(None, said.get(im['id'], ())))
                 s = 'test' if part=='val' else 'valid' if split_of(name, dict(valid=.01))=='valid' else 'train'
                 if cs: out[s].append(PictureFile(name, folder/im['file_name'], cs))
-                else: left_out[name] = 'no caption'
+                else: left_out[s][name] = 'no caption'
         return out
     return read
 
-def _karpathy(file, folder):
+def _karpathy(file, folder, left_out):
     "Karpathy and Fei-Fei's splits: `restval` is training"
     out,part = dict(train=[], valid=[], test=[]),dict(train='train', restval='train', val='valid', test='test')
     for im in load_json(file)['images']:
         cs = tuple(filter(None, (caption_of(s['raw'])[0] for s in im['sentences'])))
-        out[part[im['split']]].append(PictureFile(im['filename'], folder/im['filename'], cs))
+        if cs: out[part[im['split']]].append(PictureFile(im['filename'], folder/im['filename'], cs))
+        else: left_out[part[im['split']]][im['filename']] = 'no caption'
     return out
 
 # %% ../../nbs/07_data.collections.ipynb #07c00016
@@ -180,7 +181,7 @@ def _flickr(n, folders, tables, lists):
     def read(root, left_out):
         "Flickr8k (Hodosh et al. 2013), Flickr30k (Young et al. 2014)"
         folder, = need(root, [folders], f'the pictures of Flickr{n}k')
-        if (k := root/f'dataset_flickr{n}k.json').exists(): return _karpathy(k, folder)
+        if (k := root/f'dataset_flickr{n}k.json').exists(): return _karpathy(k, folder, left_out)
         table, = need(root, [tables], f'the captions of Flickr{n}k')
         said = {}
         if table.suffix=='.csv' or table.name=='captions.txt': rows = rows_of(table)
@@ -190,7 +191,9 @@ def _flickr(n, folders, tables, lists):
         out = dict(train=[], valid=[], test=[])
         for f,cs in said.items():
             if part and f not in part: continue                             # Flickr8k has pictures in no list
-            out[part[f] if part else split_of(f)].append(PictureFile(f, folder/f, tuple(cs)))
+            s = part[f] if part else split_of(f)
+            if cs: out[s].append(PictureFile(f, folder/f, tuple(cs)))
+            else: left_out[s][f] = 'no caption'
         return out
     return read
 
@@ -211,10 +214,10 @@ def described(
     **kwargs, # For `FileDataset`: captions, crop, flip, seed
 )->FileDataset:
     "A set of described pictures, in its official files"
-    root,left_out = find_root(name, path),{}
+    root,left_out = find_root(name, path),dict(train={}, valid={}, test={})
     try: files = DESCRIBED[name](root, left_out)[check_split(split, name)]
     except (KeyError, TypeError, ValueError, IndexError, UnicodeDecodeError) as e: raise UserError(f"'{root}' does not hold {name} as it is distributed ({type(e).__name__}: {e})") from None
-    files = usable(files, left_out, f'{name}, {split}', broken)
+    files = usable(files, left_out := left_out[split], f'{name}, {split}', broken)
     if not files: raise UserError(f"'{root}' has no picture for '{split}'")
     ds = FileDataset(files, size, **kwargs)
     ds.left_out = left_out

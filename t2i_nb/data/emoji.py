@@ -7,7 +7,7 @@ __all__ = ['FONT_DIRS', 'STRIKES', 'find_font', 'emoji_font', 'draw_emoji', 'is_
            'EmojiDataset']
 
 # %% ../../nbs/06_data.emoji.ipynb #06e00003
-import os
+import hashlib, os
 from pathlib import Path
 
 import numpy as np, torch
@@ -95,7 +95,7 @@ class EmojiDataset(Captioned):
             self.emoji.append(e); self.names.append(names); xs.append(to_uint8(from_pil(im, size)))
         if not xs: raise UserError(f"'{path}' has no emoji for '{split}'")
         self.x = torch.stack(xs)
-        self.digest = f'{path.name} {len(xs)} {size}'
+        self.digest = hashlib.sha256(self.x.numpy().tobytes()+repr(self.names).encode()).hexdigest()[:16]
     def __len__(self): return len(self.names)
     def pictures(self, idxs)->Tensor: return from_uint8(self.x[list(idxs)])
     def captions(self, idxs, epoch=0)->list: return [self.names[i][int(unit_hash(f'{epoch}|{self.emoji[i]}')*len(self.names[i]))] for i in idxs]

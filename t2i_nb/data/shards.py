@@ -7,7 +7,7 @@ __all__ = ['cache_dir', 'tar_index', 'kept_index', 'ShardOrder', 'fetched', 'bra
            'picture_at', 'ShardDataset']
 
 # %% ../../nbs/08_data.shards.ipynb #08h00003
-import hashlib, json, os, re, shutil, tarfile, urllib.request
+import hashlib, json, os, re, shutil, tarfile, time, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import BytesIO
@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 from filelock import FileLock
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from ..core import UserError, atomic_path, from_uint8, load_json, seeded
+from ..core import PICTURES, UserError, atomic_path, from_uint8, load_json, seeded
 from .datasets import Captioned, check_split, divide, unit_hash
-from .folders import PICTURES, TEXT_KEYS, caption_of
-from .pictures import crop_box, open_picture, picture_fault, sided
+from .folders import TEXT_KEYS, caption_of
+from .pictures import check_crop, choose, cut, open_picture, picture_fault, sided
 
 # %% ../../nbs/08_data.shards.ipynb #08h00006
 def cache_dir(*parts)->Path:
@@ -107,14 +106,14 @@ def fetched(
                 try:
                     with urllib.request.urlopen(url, timeout=60) as r, open(tmp, 'wb') as f: shutil.copyfileobj(r, f, 2**20)
                 except OSError as e: raise UserError(f"cannot fetch '{url}': {getattr(e, 'reason', e)}") from None
-    os.utime(file)
+    os.utime(file, (time.time(), file.stat().st_mtime))                    # when it was used last; the index goes by the other time
     return file
 
 def _make_room():
-    "Remove the shards that were not used for longest, above T2I_CACHE_GB"
-    files = sorted((p for p in cache_dir('fetched').iterdir() if p.suffix!='.lock' and p.is_file()), key=lambda p: p.stat().st_mtime)
+    "Remove the shards that were not used for longest, above T2I_CACHE_GB, but for those of the last minute"
+    files = sorted((p for p in cache_dir('fetched').iterdir() if p.suffix!='.lock' and p.is_file()), key=lambda p: p.stat().st_atime)
     total,most = sum(p.stat().st_size for p in files),float(os.environ.get('T2I_CACHE_GB', 50))*1e9
-    while files and total>most:
+    while files and total>most and files[0].stat().st_atime<time.time()-60:
         total -= files[0].stat().st_size
         files.pop(0).unlink(missing_ok=True)
 
@@ -231,7 +230,7 @@ class ShardDataset(Captioned):
         node:int|None=None, nodes:int|None=None, # Which machine of how many; None: as torch.distributed says
     ):
         if captions!='random': raise UserError(f"shards give one caption at a pass: setting 'captions' is random, not {captions!r}")
-        if not .1<=crop<=1: raise UserError(f"setting 'crop' must be .1 to 1, not {crop}")
+        check_crop(crop)
         found = shard_list(source)
         if len(found)<3: raise UserError(f"'{source}' has {len(found)} shards, and 3 are needed: one each to train, validate and test on")
         home = _homes([Path(n).name for n,_ in found])
@@ -248,10 +247,11 @@ class ShardDataset(Captioned):
     def captions(self, idxs, epoch=0)->list: return self.get_batch(idxs, epoch)[1]
     def pictures(self, idxs, epoch=0): return self.get_batch(idxs, epoch)[0]
     @staticmethod
-    @lru_cache(16)
-    def open(name): # A shard, by its path or url
-        path = fetched(name) if '://' in name else Path(name)
-        return ParquetShard(path) if path.suffix=='.parquet' else TarShard(path)
+    def open(name): # A shard, by its path or url, fetched again if it is gone
+        return _opened(fetched(name) if '://' in name else Path(name))
+
+@lru_cache(16)
+def _opened(path): return ParquetShard(path) if path.suffix=='.parquet' else TarShard(path)
 
 # %% ../../nbs/08_data.shards.ipynb #08h00022
 def _homes(names):
@@ -287,8 +287,5 @@ def _good(self:ShardDataset, s, r, sample, epoch, i):
         self.bad += 1
         if self.seen>200 and self.bad>self.broken*self.seen: raise UserError(f"{self.bad} of {self.seen} samples cannot be used, the last because: {picture_fault(picture) or 'no caption'}. More than a share of {self.broken:g}: mend them, or set 'broken'")
     else: raise UserError(f'a shard of {len(s)} samples has no good one')
-    rng = np.random.default_rng((self.seed, epoch, i))
-    c = said[rng.integers(len(said))]
-    im = open_picture(BytesIO(picture), round(self.size/self.crop))
-    im = im.resize((self.size,self.size), Image.Resampling.BICUBIC, box=crop_box(*im.size, self.crop, rng if self.crop<1 else None), reducing_gap=3.)
-    return np.asarray(ImageOps.mirror(im) if self.flip and not sided(said) and rng.random()<.5 else im),c
+    c,rng,flip = choose(said, self.crop, self.flip and not sided(said), (self.seed, epoch, i))
+    return cut(open_picture(BytesIO(picture), round(self.size/self.crop)), self.size, self.crop, rng, flip),c
