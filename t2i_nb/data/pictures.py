@@ -155,6 +155,7 @@ def cut(
     im = im.resize((size,size), Image.Resampling.BICUBIC, box=crop_box(*im.size, crop, rng), reducing_gap=3.)
     return np.asarray(ImageOps.mirror(im) if flip else im)
 
+# %% ../../nbs/04_data.pictures.ipynb #04p00025
 @patch
 def _choose(self:FileDataset, i, epoch): return choose(self.files[i].captions, self.crop, self.may_flip[i], (self.seed, epoch, int(i)))
 
