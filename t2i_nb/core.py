@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LITTER', 'PICTURES', 'UserError', 'from_uint8', 'to_uint8', 'on_white', 'from_pil', 'to_pil', 'image_grid',
            'plot_style', 'show_images', 'seeded', 'picture_noise', 'default_device', 'bcast', 'check_writable',
-           'atomic_path', 'refuse_others', 'save_json', 'save_tensors', 'load_json', 'check_picture', 'save_picture',
-           'save_captioned', 'from_config']
+           'atomic_path', 'refuse_others', 'save_json', 'save_tensors', 'load_json', 'cache_dir', 'check_picture',
+           'save_picture', 'save_captioned', 'from_config']
 
 # %% ../nbs/00_core.ipynb #c85366bc
 import contextlib, hashlib, inspect, json, os, re, shutil, tempfile, textwrap, types, typing, warnings
@@ -240,6 +240,13 @@ def load_json(
     except FileNotFoundError: raise UserError(f"no file '{path}'") from None
     except OSError as e: raise UserError(f"cannot read '{path}': {e.strerror}") from None
     except (ValueError, RecursionError) as e: raise UserError(f"'{path}' is not JSON: {e}") from None
+
+# %% ../nbs/00_core.ipynb #c0c0a002
+def cache_dir(*parts)->Path:
+    "A folder below T2I_CACHE, or ~/.cache/t2i_nb; made if it is not there"
+    p = Path(os.environ.get('T2I_CACHE', '~/.cache/t2i_nb')).expanduser().joinpath(*parts)
+    p.mkdir(parents=True, exist_ok=True)
+    return p
 
 # %% ../nbs/00_core.ipynb #493a9d62
 PICTURES = ('.png','.jpg','.jpeg','.webp','.bmp','.gif','.tif','.tiff')

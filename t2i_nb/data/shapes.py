@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['COLOURS', 'SHAPES', 'SIZES', 'SIZE_NAMES', 'GROUNDS', 'CANVAS', 'BINDINGS', 'SPLITS', 'SCORED', 'OPPOSITE',
            'RELATIONS', 'HELDOUT_BINDINGS', 'SEEN_BINDINGS', 'CATEGORIES', 'LEVELS', 'WEIGHTS', 'NUMBERS', 'SIZE_WORDS',
-           'REL_WORDS', 'GROUND_WORDS', 'Obj', 'Scene', 'coverage', 'render', 'triple_split', 'relation_of',
+           'REL_WORDS', 'GROUND_WORDS', 'SYNONYMS', 'Obj', 'Scene', 'coverage', 'render', 'triple_split', 'relation_of',
            'arrangements', 'Thing', 'Spec', 'place', 'sample_spec', 'make_obj', 'split_categories', 'sample_scene',
-           'caption', 'parse_caption', 'satisfies', 'swap_word']
+           'caption', 'parse_caption', 'satisfies', 'swap_word', 'reword']
 
 # %% ../../nbs/01_data.shapes.ipynb #8daed6f7
 import colorsys, hashlib, itertools, math, re
@@ -417,3 +417,21 @@ def swap_word(
     words[i] = new if isinstance(new, str) else new[rng.integers(len(new))]
     if i and words[i-1] in ('a','an'): words[i-1] = 'an' if words[i][0]=='o' else 'a'
     return ' '.join(words)
+
+# %% ../../nbs/01_data.shapes.ipynb #01s00002
+SYNONYMS = dict(red=('crimson','scarlet','ruby'), orange=('tangerine','amber'), yellow=('golden','lemon'), green=('emerald','lime'), cyan=('turquoise','aqua','teal'),
+                blue=('azure','navy','sapphire'), purple=('violet','lavender'), pink=('magenta','rose','salmon'),
+                circle=('disc','disk','dot','ball'), square=('box','block'), triangle=('pyramid','wedge'), cross=('plus','crucifix'), star=('asterisk','starfish'), ring=('loop','hoop','band','donut'),
+                small=('tiny','miniature'), little=('tiny','miniature'), large=('huge','giant'), big=('huge','giant'))
+
+def reword(
+    text:str, # A caption
+    rng:np.random.Generator, # Chooses the words
+)->str: # With none of our own words for colours, shapes and sizes
+    "The same said in words that no caption uses"
+    def other(m):
+        word = m[0] if m[0] in SYNONYMS else m[0].removesuffix('es') if m[0]=='crosses' else m[0].removesuffix('s')
+        new = SYNONYMS[word][rng.integers(len(SYNONYMS[word]))]
+        return new if m[0]==word else new+('es' if new[-1] in 'xsh' and new!='starfish' else '' if new=='starfish' else 's')
+    text = re.sub('|'.join(rf'\b{w}(?:e?s)?\b' for w in SYNONYMS), other, text)
+    return re.sub(r'\b(an?) (\w)', lambda m: f"a{'n'*(m[2] in 'aeio')} {m[2]}", text)

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import nn, Tensor
 
 from ..core import UserError, atomic_path, from_config, load_json, refuse_others, save_json, save_tensors
-from ..text.encoders import CONTEXTS, TextCond, make_encoder
+from ..text.encoders import CONTEXTS, TextCond
+from ..text.pretrained import make_encoder
 from .dit import DiT
 from .mean import MeanPicture
 from .unet import UNet
