@@ -179,5 +179,5 @@ def attention(self:T2IPipeline,
     maps = []
     def look(i, t, xt, x0): maps.append(attention_maps(self.model, net_input(xt, t.expand(1), self.schedule, self.prediction), t.expand(1).to(xt), [prompt], self.size))
     x = self.draw([(prompt,k)], seed, callback=look, **how)
-    words = split_words(prompt)
+    words = self.model.encoder.pieces(prompt)
     return x[0],words,torch.stack(maps).mean(0)[0,:len(words)].cpu()

@@ -32,7 +32,6 @@ from .models.layers import Attention
 from .models.probe import attention_maps
 from .models.t2i import n_params
 from .pipeline import T2IPipeline
-from .text.encoders import split_words
 from .train.logging import plot_loss, read_log, train_rulers
 from .train.meters import plot_conditioning
 from .train.recipes import Recipe
@@ -250,7 +249,7 @@ def heard_words(
     x = pipe.draw([(prompt,0)], seed, callback=lambda i,t,xt,x0: film.append((float(t), xt)))
     at,xt = min(film, key=lambda f: abs(f[0]-t))
     maps = attention_maps(pipe.model, xt, torch.full((1,), at, device=xt.device), [prompt], pipe.size)[0].cpu()
-    return x[0], split_words(prompt)[:len(maps)], maps
+    return x[0], pipe.model.encoder.pieces(prompt)[:len(maps)], maps
 
 def heard_html(
     image:Tensor, words, maps:Tensor, # From `heard_words`

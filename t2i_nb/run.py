@@ -163,7 +163,7 @@ def anchored(
 )->Recipe: # With folders by their full paths
     "A run can be resumed, and its model scored, from any folder"
     full = lambda p: str(Path(p).resolve()) if p and Path(p).is_dir() else p
-    return replace(r, data=anchored_source(r.data), start=full(r.start))
+    return replace(r, data=anchored_source(r.data), start=full(r.start), source=full(r.source))
 
 def train(
     r:Recipe, # What to train

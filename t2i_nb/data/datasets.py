@@ -30,6 +30,9 @@ class Captioned:
         epoch:int=0, # Which pass over the data: a data set that varies (crops, one of several captions) varies with it
     )->tuple: # Pictures `(b,3,size,size)` in [-1,1], and `b` captions
         return self.pictures(idxs),self.captions(idxs)
+    def all_captions(self): # Strings, one by one
+        "Every caption that an item may have, at whichever pass"
+        for k in range(0, len(self), 1024): yield from self.captions(range(k, min(k+1024, len(self))))
 
 # %% ../../nbs/02_data.datasets.ipynb #c4d215eb
 class ShapesDataset(Captioned):

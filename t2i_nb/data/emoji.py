@@ -100,3 +100,4 @@ class EmojiDataset(Captioned):
     def pictures(self, idxs)->Tensor: return from_uint8(self.x[list(idxs)])
     def captions(self, idxs, epoch=0)->list: return [self.names[i][int(unit_hash(f'{epoch}|{self.emoji[i]}')*len(self.names[i]))] for i in idxs]
     def get_batch(self, idxs, epoch=0)->tuple: return self.pictures(idxs),self.captions(idxs, epoch)
+    def all_captions(self): return (n for names in self.names for n in names)

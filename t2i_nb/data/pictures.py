@@ -132,6 +132,7 @@ class FileDataset(Captioned):
     def __getstate__(self): return {**self.__dict__, 'kept':{}, 'bytes':0}  # workers keep their own
     def pictures(self, idxs, epoch=0)->Tensor: return self.get_batch(idxs, epoch)[0]
     def captions(self, idxs, epoch=0)->list: return [self._choose(i, epoch)[0] for i in idxs]
+    def all_captions(self): return (c for f in self.files for c in f.captions)
 
 # %% ../../nbs/04_data.pictures.ipynb #04p00024
 def choose(

@@ -145,16 +145,17 @@ class TarShard:
     "Samples of a local tar, by number"
     def __init__(self, path): self.path,self.index = Path(path),kept_index(Path(path))
     def __len__(self): return len(self.index)
-    def read(self, rows)->list: # `(picture bytes, captions)` each
+    def read(self, rows, words_only:bool=False)->list: # `(picture bytes, captions)` each
         "Some samples, in the order of the file"
         out = {}
         with open(self.path, 'rb') as f:
             for i in sorted(rows):
                 place = self.index[i].tolist()
                 get = lambda k: (f.seek(place[k]), f.read(place[k+1]))[1] if place[k+1] else b''
-                picture,text = get(0),get(2)
+                picture,text = b'' if words_only else get(0),get(2)
                 out[i] = picture,_captions(text, get(4) if not text else b'')
         return [out[i] for i in rows]
+    def texts(self): return (self.read([i], True)[0][1] for i in range(len(self)))
 
 def _captions(text, data):
     "Captions of a sample, from its .txt or its .json"
@@ -162,7 +163,9 @@ def _captions(text, data):
         if text: said = text[:2**20].decode('utf-8-sig').splitlines()
         else: d = json.loads(data); said = next((d[k] for k in TEXT_KEYS if k in d), None) if isinstance(d, dict) else d
     except ValueError: return []
-    return [c for c,why in map(caption_of, said if isinstance(said, list) else [said]) if not why]
+    return _said(said)
+
+def _said(v)->list: return [c for c,why in map(caption_of, v if isinstance(v, list) else [v]) if not why]
 
 # %% ../../nbs/08_data.shards.ipynb #08h00018
 class ParquetShard:
@@ -186,8 +189,8 @@ class ParquetShard:
             for r in (r for r,h in zip(rows, group) if h==g): out[r] = {k:part[k][int(r-self.first[g])].as_py() for k in (self.picture, self.text)}
         pick = lambda v: v['bytes'] if isinstance(v, dict) else v
         with ThreadPoolExecutor(16) as pool: pictures = list(pool.map(lambda r: p if isinstance(p := pick(out[r][self.picture]), bytes) else picture_at(p), rows))
-        said = [out[r][self.text] for r in rows]
-        return [(p or b'', [c for c,why in map(caption_of, s if isinstance(s, list) else [s]) if not why]) for p,s in zip(pictures, said)]
+        return [(p or b'', _said(out[r][self.text])) for p,r in zip(pictures, rows)]
+    def texts(self): return (_said(v.as_py()) for g in range(self.file.num_row_groups) for v in self.file.read_row_group(g, columns=[self.text])[self.text])
     @lru_cache(2)
     def _group(self, g): return self.file.read_row_group(g, columns=[self.picture,self.text])
 
@@ -240,6 +243,7 @@ class ShardDataset(Captioned):
     def order(self, seed, epoch)->ShardOrder: return ShardOrder(self.counts, seed, epoch, self.group, *self.node)
     def captions(self, idxs, epoch=0)->list: return self.get_batch(idxs, epoch)[1]
     def pictures(self, idxs, epoch=0): return self.get_batch(idxs, epoch)[0]
+    def all_captions(self): return (c for n in self.names for cs in self.open(n).texts() for c in cs) # no picture is looked at
     @staticmethod
     def open(name): # A shard, by its path or url, fetched again if it is gone
         return _opened(fetched(name) if '://' in name else Path(name))

@@ -67,14 +67,16 @@ DTYPES = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
 @contextlib.contextmanager
 def _hush():
-    "The reports that libraries write while they load a part of a model"
-    from transformers.utils import logging
-    level,bars = logging.get_verbosity(),logging.is_progress_bar_enabled()
-    logging.set_verbosity_error(); logging.disable_progress_bar()
-    try: yield
-    finally:
-        logging.set_verbosity(level)
-        if bars: logging.enable_progress_bar()
+    "Without the reports and bars that libraries show while they load a part of a model"
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        from transformers.utils import logging
+        level,bars = logging.get_verbosity(),logging.is_progress_bar_enabled()
+        logging.set_verbosity_error(); logging.disable_progress_bar()
+        try: yield
+        finally:
+            logging.set_verbosity(level)
+            if bars: logging.enable_progress_bar()
 
 class HFTower(nn.Module):
     "A text model of `transformers`: BERT, DistilBERT, CLIP's text tower, T5's encoder"
@@ -83,8 +85,8 @@ class HFTower(nn.Module):
         dtype=torch.float32, # Of its weights
     ):
         super().__init__()
-        from transformers import AutoConfig, AutoModelForTextEncoding, CLIPTextModel
         with _hush():
+            from transformers import AutoConfig, AutoModelForTextEncoding, CLIPTextModel
             load = CLIPTextModel if AutoConfig.from_pretrained(folder).model_type=='clip' else AutoModelForTextEncoding
             self.net = load.from_pretrained(folder, dtype=dtype, use_safetensors=True)
     def forward(self,
@@ -112,8 +114,7 @@ class OpenCLIPTower(nn.Module):
 
 def load_tower(kind:str, folder:Path, dtype=torch.float32)->nn.Module: # Evaluation mode, no gradients
     "The network of a language model"
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
+    with _hush(), torch.device('cpu'):                                      # who counts weights on `meta` counts these as well
         try: net = (OpenCLIPTower if family(kind)=='open-clip' else HFTower)(folder, dtype)
         except (OSError, RuntimeError, ValueError, KeyError) as e: raise UserError(f"'{folder}' cannot be loaded as {kind}: {str(e).splitlines()[0]}") from None
     return net.eval().requires_grad_(False)
@@ -131,8 +132,10 @@ def tower_facts(
         if not (folder/'open_clip_config.json').is_file(): raise UserError(f"'{folder}' is no model of open_clip: it has no open_clip_config.json")
         text = load_json(folder/'open_clip_config.json')['model_cfg']['text_cfg']
         return text.get('width', 512),text.get('context_length', 77)
-    from transformers import AutoConfig
-    try: config = AutoConfig.from_pretrained(folder)
+    try:
+        with _hush():
+            from transformers import AutoConfig
+            config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError, KeyError) as e: raise UserError(f"'{folder}' cannot be read as {kind}: {str(e).splitlines()[0]}") from None
     if config.model_type not in (family(kind),f'{family(kind)}_text_model'): raise UserError(f"'{folder}' holds a {config.model_type}, and '{kind}' is a {family(kind)}")
     config = getattr(config, 'text_config', config)
@@ -158,8 +161,8 @@ def _tokenizer(kind:str, folder:Path):
     if family(kind)=='open-clip':
         import open_clip
         return open_clip.get_tokenizer(f'local-dir:{folder}')
-    from transformers import AutoTokenizer
     with _hush():
+        from transformers import AutoTokenizer
         try: return AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, KeyError) as e: raise UserError(f"'{folder}' has no tokenizer that can be read: {str(e).splitlines()[0]}") from None
 

@@ -145,7 +145,7 @@ def add_row(self:RowsCB, valid=math.nan):
     if self.acc is not None:
         m,now,n = (self.acc[0]/self.acc[1]).tolist(),self.clock(),self.images_seen
         rate = (n-self.mark[0])/max(now-self.mark[1], 1e-9)
-        self.row = dict(zip(COLUMNS, (n, now, m[-2], *m[:LEVELS], self.opt.hypers[-1]['lr'], m[-1], rate)))
+        self.row = dict(zip(COLUMNS, (n, now, m[-2], *m[:LEVELS], self.opt.hypers[0]['lr'], m[-1], rate)))
         self.acc,self.mark = None,(n,now)
     if self.row: self.write({**self.row, 'valid_loss':valid})
 

@@ -76,7 +76,7 @@ def matrices_apart(
     return [[p for p in ps if is_map(p)], [p for p in ps if not is_map(p)]]
 
 def muon(
-    params, # The two groups of `matrices_apart`
+    params, # The two groups of `matrices_apart`, and perhaps more, which are not for Muon
     lr:float, # Learning rate of both
     wd:float=.01, # Decoupled weight decay
     momentum:float=.95, # Of Muon
@@ -84,8 +84,8 @@ def muon(
     betas=(.9,.99), eps:float=1e-6, # Of AdamW, as in `adamw`
 )->OptimWrapper:
     "Muon and AdamW as one fastai optimizer; give the learner `splitter=matrices_apart` too"
-    maps,rest = params
-    groups = [dict(params=list(maps), muon=True), dict(params=list(rest), muon=False)]
+    maps,*rest = params
+    groups = [dict(params=list(maps), muon=True), *[dict(params=list(ps), muon=False) for ps in rest]]
     return OptimWrapper(groups, MuonAdamW, convert_groups=False, lr=lr, weight_decay=wd, momentum=momentum, rms=rms, betas=tuple(betas), eps=eps, fused=True)
 
 # %% ../../nbs/60_train.muon.ipynb #60l00001

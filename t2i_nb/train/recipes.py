@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['SCENES', 'NO_BOTTOM', 'UNET', 'TRIED', 'JUST_XA', 'PRESETS', 'OPTIMIZERS', 'RANGES', 'MAX_PARAMS', 'FILE_SETTINGS',
-           'VALID_SEED', 'Recipe', 'recipe_model', 'recipe_sampling', 'get_recipe', 'check_recipe', 'recipe_data',
-           'recipe_learner', 'recipe_reader', 'recipe_pipeline']
+           'LANGUAGE_SETTINGS', 'VALID_SEED', 'STORED', 'Recipe', 'recipe_model', 'recipe_sampling', 'get_recipe',
+           'check_recipe', 'recipe_data', 'recipe_captions', 'recipe_optimizer', 'recipe_learner', 'recipe_reader',
+           'recipe_pipeline']
 
 # %% ../../nbs/64_train.recipes.ipynb #a3892715
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -18,7 +20,9 @@ from ..core import UserError, from_config, load_json
 from ..data.pictures import CAPTIONS
 from ..data.sources import get_dataset, of_files
 from ..data.loaders import get_dls
+from ..text.cache import use_cache
 from ..text.encoders import build_vocab
+from ..text.pretrained import DTYPES as TEXT_DTYPES, ENCODERS
 from ..data.shapes import LEVELS, WEIGHTS
 from ..diffusion.objectives import check_prediction, get_times, get_weight
 from ..diffusion.schedules import get_schedule
@@ -69,8 +73,13 @@ class Recipe:
     context:str = 'words' # What attention reads of a caption: words, pooled (its one vector) or none
     self_attn:bool = True # U-Net: do places look at each other?
     self_cond:bool = False # Is the network shown its last guess at the picture?
+    encoder:str = 'words' # What reads the captions: words, or a language model, one of `ENCODERS`
+    source:str = '' # Of the language model: a folder, or a repository of the hub; '': the usual one
+    tune:float = 0. # Learning rate of the language model, as a share of `lr`; 0: it is frozen, and what it says is stored
+    max_len:int|None = None # Words or tokens that are read; None: as many as the encoder likes
+    text_precision:str = 'fp32' # Of what a frozen language model says: fp32, bf16 or fp16
     d_text:int = 96 # Width of a word's vector
-    text_depth:int = 2 # Layers of the text encoder
+    text_depth:int = 2 # Layers of the text encoder, behind the language model if there is one
     schedule:str = 'flow' # One of `SCHEDULES`: linear, cosine, flow, ...; with '-zero' or ':2' behind it for zero terminal SNR, or a shift
     prediction:str = 'x0' # eps, x0, v, flow or edm
     times:str = 'logit-normal' # How training draws noise levels: one of `TIMES`, or loss-aware
@@ -107,7 +116,9 @@ def recipe_model(r:Recipe, # Sizes and seed
     captions, # Captions whose words the encoder learns
 )->T2IModel: # Fresh weights, the same for the same seed; or those of `r.start`
     "The model of a recipe"
-    text = dict(kind='words', vocab=build_vocab(captions), d=r.d_text, depth=r.text_depth)
+    text = dict(kind=r.encoder, d=r.d_text, depth=r.text_depth)
+    text |= dict(vocab=build_vocab(captions)) if r.encoder=='words' else dict(source=r.source, precision=r.text_precision, trainable=r.tune>0)
+    if r.max_len: text['max_len'] = r.max_len
     if r.net=='dit': net = dict(kind='dit', d=r.width, depth=r.depth, nh=r.heads, refine=r.refine, refine_blocks=r.refine_blocks, bottom=r.bottom, patch=r.patch, pooled=r.pooled, self_cond=r.self_cond)
     else: net = dict(kind=r.net, nh=r.heads, **{k:getattr(r, k) for k in ('channels','blocks','attn','patch','pooled','self_attn','self_cond')})
     with torch.random.fork_rng(devices=[]):
@@ -182,10 +193,11 @@ OPTIMIZERS = dict(muon=dict(opt_func=muon, splitter=matrices_apart), adamw=dict(
 _COUNT,_SIZE,_LAYERS = (1,10**12),(1,8192),(1,128)
 RANGES = dict(size=(8,1024), images=_COUNT, read=(0,10**12), minutes=(0,100_000), checkpoint_every=_COUNT, sample_every=_COUNT, warmup=(0,10**12), seed=(0,2**63-1),
               batch=(1,65_536), accumulate=(1,65_536), width=_SIZE, d_text=_SIZE, refine=_SIZE, depth=_LAYERS, text_depth=(0,128), heads=_LAYERS, refine_blocks=_LAYERS,
-              bottom=(0,128), blocks=_LAYERS, patch=(1,64), steps=(1,10_000), workers=(0,256), restarts=(0,100), sketch=(0,1e6), perceptual=(0,1e6), lr=(0,1e6), clip=(0,1e12),
+              bottom=(0,128), max_len=(3,4096), tune=(0,1), blocks=_LAYERS, patch=(1,64), steps=(1,10_000), workers=(0,256), restarts=(0,100), sketch=(0,1e6), perceptual=(0,1e6), lr=(0,1e6), clip=(0,1e12),
               p_drop=(0,1), crop=(.1,1), broken=(0,1), offset=(0,10), repair=(0,1), repair_start=(0,1), cooldown=(0,1), ema=(0,1), times_mean=(-100,100))
 MAX_PARAMS = 10**10
 FILE_SETTINGS = ('captions','crop','flip','broken')
+LANGUAGE_SETTINGS = ('source','tune','text_precision')
 
 def check_recipe(
     r:Recipe, # Any
@@ -203,10 +215,12 @@ def check_recipe(
     asked = [k for k in FILE_SETTINGS if getattr(r, k)!=getattr(Recipe, k)]
     if asked and not of_files(r.data): raise UserError(f"setting '{asked[0]}' is for pictures in files, and '{r.data}' has none")
     if (r.images is None)==(r.minutes is None): raise UserError("set 'images' or 'minutes'" + (': one of them' if r.images is None else ', not both'))
+    if lost := [k for k in LANGUAGE_SETTINGS if r.encoder=='words' and getattr(r, k)!=getattr(Recipe, k)]: raise UserError(f"setting '{lost[0]}' is for a language model, and this encoder learns its words: name one with 'encoder'")
+    if r.tune and r.read: raise UserError("reading would retrain the language model at the full rate: set read=0, or tune=0")
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if not r.self_attn and r.net!='unet': raise UserError("setting 'self_attn' is for the network 'unet': a transformer is nothing without")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
-    for name,values in (('net',('dit','unet')), ('features',('random','vgg16')), ('captions',CAPTIONS), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
+    for name,values in (('net',('dit','unet')), ('features',('random','vgg16')), ('captions',CAPTIONS), ('encoder',ENCODERS), ('text_precision',TEXT_DTYPES), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
         if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
     recipe_sampling(r); get_schedule(r.schedule); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
     if not 1<=len(r.channels)<=16: raise UserError(f"setting 'channels' is 1 to 16 numbers, one for each level, not {len(r.channels)}")
@@ -235,6 +249,29 @@ def recipe_data(
     return get_dataset('shapes', 'train', n=r.images or 1_000_000, seed=r.seed, weights=r.mix, **kw), get_dataset('shapes', valid, n=512, seed=VALID_SEED, **kw)
 
 # %% ../../nbs/64_train.recipes.ipynb #63fae40e
+STORED = 10**6 # Items of which a data set may have no more if its captions are to be read before training unasked
+
+def recipe_captions(
+    r:Recipe, # Which
+    train, valid, # From `recipe_data`
+):
+    "What a frozen language model reads before training: all captions, but for those that are drawn, which hardly come twice, and for a large set"
+    few = r.encoder!='words' and not r.tune and not train.drawn and len(train)<=STORED
+    return chain(train.all_captions(), valid.all_captions()) if few else ()
+
+def recipe_optimizer(
+    r:Recipe, # Which
+)->dict: # `lr`, `opt_func`, perhaps `splitter`, for a learner
+    "The optimizer, with a group of its own for a language model that is tuned"
+    how = OPTIMIZERS[r.opt]
+    if not r.tune: return dict(lr=r.lr, **how)
+    split = how.get('splitter', lambda model: [[p for p in model.parameters() if p.requires_grad]])
+    def apart(model):
+        tuned = {*model.encoder.net.parameters()}
+        return [*[[p for p in ps if p not in tuned] for ps in split(model)], [p for p in model.encoder.net.parameters()]]
+    n = 1+(2 if 'splitter' in how else 1)
+    return dict(lr=[r.lr]*(n-1)+[r.lr*r.tune], opt_func=lambda ps, lr: how['opt_func'](ps, lr[0]), splitter=apart)
+
 def recipe_learner(
     r:Recipe, # With `images` known
     cbs=(), # Further callbacks: progress, logs, samples, checkpoints
@@ -243,13 +280,14 @@ def recipe_learner(
     "A fastai `Learner` that trains the recipe"
     train,valid = recipe_data(r)
     model = recipe_model(r, train.captions(range(min(len(train), 5000))))
+    use_cache(model.encoder, recipe_captions(r, train, valid))
     dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device, num_workers=r.workers)
     times = get_times(r.times, get_schedule(r.schedule), **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
     own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(get_precision(r.precision, device)),
            LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [PerceptualCB(r.perceptual, r.features)]*(r.perceptual>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0) + [SelfCondCB()]*r.self_cond
     if r.graph and dls.device.type=='cuda' and r.accumulate==1 and not r.self_cond: own.append(GraphCB())
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
-                             offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, lr=r.lr, cbs=[*own, *cbs], **OPTIMIZERS[r.opt])
+                             offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, cbs=[*own, *cbs], **recipe_optimizer(r))
 
 def recipe_reader(
     r:Recipe, # With `images` known
