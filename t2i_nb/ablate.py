@@ -7,17 +7,17 @@ __all__ = ['LOGSNRS', 'x0_errors', 'scores', 'run_variant', 'read_runs', 'ablate
            'plot_curves']
 
 # %% ../nbs/68_ablate.ipynb #68a00004
-import json, math, subprocess, sys, time
+import json, math, subprocess, sys, time, warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-import matplotlib.pyplot as plt, pandas as pd, torch
+import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from tqdm import tqdm
 
 from .core import UserError, from_config, seeded
 from .data.sources import get_dataset
-from .data.shapes import split_categories
+from .data.shapes import COLOURS, SHAPES, SYNONYMS, reword, split_categories
 from .diffusion.guidance import Denoiser
 from .diffusion.objectives import mse_per_sample, noisify
 from .evaluate.grader import accuracy, grade
@@ -53,7 +53,8 @@ def scores(
     split:str, level:int, # Which captions
     n:int=240, # How many
     seed:int=VALID_SEED, # Of captions and noise
-)->dict: # acc, facts, n, categories, x0_error
+    synonyms:bool=False, # Ask for the same once more, in words that no caption holds?
+)->dict: # acc, facts, n, categories, x0_error, perhaps synonyms
     "What an ablation knows of a model"
     k = len(split_categories(split, level))
     if not k or n<1: raise UserError(f"nothing to score: split '{split}' has {k} categories at level {level}, and {n} captions were asked for")
@@ -61,8 +62,18 @@ def scores(
     graded = grade(draw_all(pipe, captions, seed, split), captions)
     facts = [sum(v for f,v in g.items() if f!='right')/(len(g)-1) for g in graded]
     acc = accuracy(graded, captions)
-    return {'acc':acc['all']['acc'], 'facts':sum(facts)/len(facts), 'n':len(graded),
-            'categories':{c:v['acc'] for c,v in acc.items() if v['n'] and c!='all'}, 'x0_error':x0_errors(pipe, split, level)}
+    out = {'acc':acc['all']['acc'], 'facts':sum(facts)/len(facts), 'n':len(graded),
+           'categories':{c:v['acc'] for c,v in acc.items() if v['n'] and c!='all'}, 'x0_error':x0_errors(pipe, split, level)}
+    return {**out, 'synonyms':_reworded(pipe, captions, seed)} if synonyms else out
+
+def _reworded(pipe, captions, seed):
+    "The share of right pictures, where captions say colours, shapes, or all that they can in other words"
+    some = dict(colour={k:v for k,v in SYNONYMS.items() if k in COLOURS}, shape={k:v for k,v in SYNONYMS.items() if k in SHAPES}, all=SYNONYMS)
+    out,rng = {'n':len(captions)},np.random.default_rng(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')                                     # yes, they are unknown
+        for what,words in some.items(): out[what] = sum(g['right'] for g in grade(draw_all(pipe, [reword(c, rng, words) for c in captions], seed, what), captions))/len(captions)
+    return out
 
 # %% ../nbs/68_ablate.ipynb #68a00009
 def _settings(r, score): return json.loads(json.dumps({**asdict(r), **score}))
@@ -78,6 +89,7 @@ def run_variant(
     n:int=240, # Captions scored
     every:int|None=None, # Pictures between scores on the way; None: only at the end
     split:str|None=None, # Of the captions; None: the validation split (at level 1, seen captions that were not trained on)
+    synonyms:bool=False, # Scored in other words as well?
     device=None, # The best there is by default
     threads:int|None=None, # For a process of its own
 )->dict: # images, seconds of training, history of scores
@@ -87,7 +99,7 @@ def run_variant(
     spent = []
     def look(model):
         start = time.perf_counter()
-        s = scores(recipe_pipeline(r, model), split, r.level, n)
+        s = scores(recipe_pipeline(r, model), split, r.level, n, synonyms=synonyms)
         spent.append(time.perf_counter()-start)
         return s
     start,cb = time.perf_counter(),ScoreCB(look, every or r.images)
@@ -130,7 +142,7 @@ def _wanted(base, variants, seeds, score):
     if base.data!='shapes': raise UserError(f"an ablation is scored on shapes, not on '{base.data}'")
     for v in variants.values():
         if 'seed' in v: raise UserError("a variant is no place for 'seed': give `seeds`")
-    if unknown := score.keys()-{'n','every','split','device'}: raise UserError(f"unknown setting '{min(unknown)}': choose from n, every, split, device")
+    if unknown := score.keys()-{'n','every','split','device','synonyms'}: raise UserError(f"unknown setting '{min(unknown)}': choose from n, every, split, device, synonyms")
     want = {(name,s):get_recipe(base, **v, seed=s) for s in seeds for name,v in variants.items()}
     for r in want.values():
         split = score.get('split') or ('valid' if r.level>1 else 'seen')

@@ -427,11 +427,12 @@ SYNONYMS = dict(red=('crimson','scarlet','ruby'), orange=('tangerine','amber'), 
 def reword(
     text:str, # A caption
     rng:np.random.Generator, # Chooses the words
-)->str: # With none of our own words for colours, shapes and sizes
+    synonyms:dict=SYNONYMS, # Word -> other words for it
+)->str: # With none of these words
     "The same said in words that no caption uses"
     def other(m):
-        word = m[0] if m[0] in SYNONYMS else m[0].removesuffix('es') if m[0]=='crosses' else m[0].removesuffix('s')
-        new = SYNONYMS[word][rng.integers(len(SYNONYMS[word]))]
+        word = m[0] if m[0] in synonyms else m[0].removesuffix('es') if m[0]=='crosses' else m[0].removesuffix('s')
+        new = synonyms[word][rng.integers(len(synonyms[word]))]
         return new if m[0]==word else new+('es' if new[-1] in 'xsh' and new!='starfish' else '' if new=='starfish' else 's')
-    text = re.sub('|'.join(rf'\b{w}(?:e?s)?\b' for w in SYNONYMS), other, text)
+    text = re.sub('|'.join(rf'\b{w}(?:e?s)?\b' for w in synonyms), other, text)
     return re.sub(r'\b(an?) (\w)', lambda m: f"a{'n'*(m[2] in 'aeio')} {m[2]}", text)

@@ -88,7 +88,8 @@ class HFTower(nn.Module):
         with _hush():
             from transformers import AutoConfig, AutoModelForTextEncoding, CLIPTextModel
             load = CLIPTextModel if AutoConfig.from_pretrained(folder).model_type=='clip' else AutoModelForTextEncoding
-            self.net = load.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            net = load.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        self.net = net.encoder if hasattr(net, 'shared') else net           # T5 holds its table of tokens twice
     def forward(self,
         ids:Tensor, # `(b,n)` long
         mask:Tensor, # `(b,n)` bool

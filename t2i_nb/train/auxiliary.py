@@ -15,7 +15,7 @@ from ..diffusion.objectives import diffusion_loss, noisify, to_x0_eps
 from ..models.mean import MeanPicture
 from ..models.t2i import T2IModel
 from .diffusion import DiffusionLearner, TrainCB, diffusion_learner, find_cb
-from .muon import matrices_apart, muon
+from .muon import matrices_apart, muon, tuned
 from .optimise import ClipCB, EMACB, GuardCB, LRScheduleCB
 
 # %% ../../nbs/61_train.auxiliary.ipynb #b13d9b13
@@ -26,6 +26,7 @@ def reading_learner(
     seed:int=0, # Of weights, order, dropped captions
     device=None, # The best there is by default
     cbs=(), # More callbacks
+    tune:float=0., # Share of the learning rate for a language model in the encoder; 0: it is frozen
 )->DiffusionLearner: # `read` runs it
     "A learner that teaches an encoder by the mean pictures of captions"
     bs = min(64, len(train_ds))
@@ -34,7 +35,7 @@ def reading_learner(
         model = T2IModel(encoder, MeanPicture(encoder.d, in_channels=train_ds[0][0].shape[0]))
     own = [ClipCB(), GuardCB(), EMACB(.99), LRScheduleCB('linear', warmup=32*bs)]
     return diffusion_learner(get_dls(train_ds, valid_ds, bs=bs, seed=seed, device=device), model, prediction='x0', times='uniform', weight='uniform',
-                             p_drop=p_drop, seed=seed, lr=3e-3, opt_func=muon, splitter=matrices_apart, cbs=[*own, *cbs])
+                             p_drop=p_drop, seed=seed, cbs=[*own, *cbs], **tuned(dict(opt_func=muon, splitter=matrices_apart), 3e-3, tune))
 
 def read(
     learn:DiffusionLearner, # From `reading_learner`

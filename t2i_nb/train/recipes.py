@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['SCENES', 'NO_BOTTOM', 'UNET', 'TRIED', 'JUST_XA', 'PRESETS', 'OPTIMIZERS', 'RANGES', 'MAX_PARAMS', 'FILE_SETTINGS',
            'LANGUAGE_SETTINGS', 'VALID_SEED', 'STORED', 'Recipe', 'recipe_model', 'recipe_sampling', 'get_recipe',
-           'check_recipe', 'recipe_data', 'recipe_captions', 'recipe_optimizer', 'recipe_learner', 'recipe_reader',
-           'recipe_pipeline']
+           'check_recipe', 'recipe_data', 'recipe_captions', 'recipe_learner', 'recipe_reader', 'recipe_pipeline']
 
 # %% ../../nbs/64_train.recipes.ipynb #a3892715
 import math
@@ -30,7 +29,7 @@ from ..models.t2i import T2IModel, load_model, make_model, n_params
 from ..pipeline import Sampling, T2IPipeline, find_model
 from .auxiliary import PerceptualCB, SketchCB, reading_learner
 from .diffusion import SelfCondCB, adamw, diffusion_learner
-from .muon import lion, matrices_apart, muon
+from .muon import lion, matrices_apart, muon, tuned
 from .optimise import DTYPES, LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB, get_precision
 from .repair import RepairCB
 from .scale import GraphCB
@@ -216,7 +215,6 @@ def check_recipe(
     if asked and not of_files(r.data): raise UserError(f"setting '{asked[0]}' is for pictures in files, and '{r.data}' has none")
     if (r.images is None)==(r.minutes is None): raise UserError("set 'images' or 'minutes'" + (': one of them' if r.images is None else ', not both'))
     if lost := [k for k in LANGUAGE_SETTINGS if r.encoder=='words' and getattr(r, k)!=getattr(Recipe, k)]: raise UserError(f"setting '{lost[0]}' is for a language model, and this encoder learns its words: name one with 'encoder'")
-    if r.tune and r.read: raise UserError("reading would retrain the language model at the full rate: set read=0, or tune=0")
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if not r.self_attn and r.net!='unet': raise UserError("setting 'self_attn' is for the network 'unet': a transformer is nothing without")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
@@ -259,19 +257,6 @@ def recipe_captions(
     few = r.encoder!='words' and not r.tune and not train.drawn and len(train)<=STORED
     return chain(train.all_captions(), valid.all_captions()) if few else ()
 
-def recipe_optimizer(
-    r:Recipe, # Which
-)->dict: # `lr`, `opt_func`, perhaps `splitter`, for a learner
-    "The optimizer, with a group of its own for a language model that is tuned"
-    how = OPTIMIZERS[r.opt]
-    if not r.tune: return dict(lr=r.lr, **how)
-    split = how.get('splitter', lambda model: [[p for p in model.parameters() if p.requires_grad]])
-    def apart(model):
-        tuned = {*model.encoder.net.parameters()}
-        return [*[[p for p in ps if p not in tuned] for ps in split(model)], [p for p in model.encoder.net.parameters()]]
-    n = 1+(2 if 'splitter' in how else 1)
-    return dict(lr=[r.lr]*(n-1)+[r.lr*r.tune], opt_func=lambda ps, lr: how['opt_func'](ps, lr[0]), splitter=apart)
-
 def recipe_learner(
     r:Recipe, # With `images` known
     cbs=(), # Further callbacks: progress, logs, samples, checkpoints
@@ -287,7 +272,7 @@ def recipe_learner(
            LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [PerceptualCB(r.perceptual, r.features)]*(r.perceptual>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0) + [SelfCondCB()]*r.self_cond
     if r.graph and dls.device.type=='cuda' and r.accumulate==1 and not r.self_cond: own.append(GraphCB())
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
-                             offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, cbs=[*own, *cbs], **recipe_optimizer(r))
+                             offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, cbs=[*own, *cbs], **tuned(OPTIMIZERS[r.opt], r.lr, r.tune))
 
 def recipe_reader(
     r:Recipe, # With `images` known
@@ -296,7 +281,7 @@ def recipe_reader(
     device=None, # The best there is by default
 ): # A `DiffusionLearner`, for `read(learn, r.read)`
     "A learner that teaches the recipe's encoder to read, on its pictures at 8x8"
-    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), p_drop=r.p_drop, seed=r.seed, device=device,
+    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), p_drop=r.p_drop, seed=r.seed, device=device, tune=r.tune,
                            cbs=[PrecisionCB(get_precision(r.precision, device)), *cbs])
 
 def recipe_pipeline(
