@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['FETCH', 'FASHION', 'CIFAR10', 'PHOTO_FRAMES', 'LABELLED', 'coco2014', 'coco2017', 'flickr8k', 'flickr30k',
            'DESCRIBED', 'find_root', 'need', 'fetch', 'read_idx', 'mnist', 'fashion_mnist', 'cifar10', 'labelled',
-           'flowers', 'cub', 'described']
+           'flowers', 'cub', 'inside', 'described']
 
 # %% ../../nbs/07_data.collections.ipynb #07c00003
-import gzip, os, shlex
+import gzip, os, shlex, zlib
 from pathlib import Path
 
 import numpy as np, torch
@@ -49,7 +49,7 @@ def fetch(
     name:str, # One of `FETCH`
     path=None, # Where to; None: below T2I_DATA
 )->Path: # The folder
-    "Download a data set with torchvision's or fastai's own downloaders. The captions of flowers and birds are not on any server that they know: see the notebook"
+    "Download a data set with torchvision's or fastai's own downloaders. The captions of flowers and birds are on no server that they know: they come from https://github.com/reedscot/cvpr2016"
     if name not in FETCH: raise UserError(f"no downloader for '{name}': choose from {', '.join(FETCH)}")
     root = Path(path or Path(os.environ.get('T2I_DATA', '~/.cache/t2i_nb/data')).expanduser()/name)
     root.mkdir(parents=True, exist_ok=True)
@@ -73,9 +73,9 @@ def read_idx(
 )->np.ndarray: # Bytes, of any dimensions
     "LeCun's idx format; a UserError for what is none"
     try: raw = gzip.open(path).read() if path.suffix=='.gz' else path.read_bytes()
-    except (OSError, EOFError) as e: raise UserError(f"cannot read '{path}': {e}") from None
+    except (OSError, EOFError, zlib.error) as e: raise UserError(f"cannot read '{path}': {e}") from None
     k = raw[3] if raw[:3]==b'\0\0\x08' else 0
-    shape = np.frombuffer(raw[4:4+4*k], '>i4')
+    shape = np.frombuffer(raw[4:4+4*k], '>i4') if len(raw)>=4+4*k else np.zeros(1)
     if not k or len(raw)!=4+4*k+shape.prod(): raise UserError(f"'{path}' is no idx file, or was cut off")
     return np.frombuffer(raw, np.uint8, offset=4+4*k).reshape(shape)
 
@@ -108,7 +108,7 @@ def labelled(
 )->LabelledDataset:
     "A set of labelled pictures, in its official files"
     x,y,words,frames,keys = LABELLED[name](find_root(name, path), check_split(split, name))
-    if len(x)!=len(y): raise UserError(f'{name} has {len(x)} pictures and {len(y)} labels: get it again')
+    if len(x)!=len(y) or len(y) and max(y)>=len(words): raise UserError(f'{name} has {len(x)} pictures and {len(y)} labels, up to {max(y)}: get it again')
     at = [i for i,k in enumerate(keys) if split=='test' or split_of(k, dict(valid=.1))==split]
     return LabelledDataset(x[at], y[at], words, frames, [keys[i] for i in at], size)
 
@@ -123,10 +123,11 @@ def _described(root, pictures, official, text, left_out):
     classes,out = _by_class(root, text),dict(train=[], valid=[], test=[])
     for path,cls in pictures:
         said,why = read_caption(text/cls/f'{path.stem}.txt')
-        name = path.relative_to(root).as_posix()
-        s = classes.get(cls) if classes else official.get(path.stem)
+        name = f'{cls}/{path.name}'                                         # for ever, wherever the folder is
+        part = classes or official
+        s = part.get(cls if classes else path.stem)
         if s is None: continue
-        if s=='train' and not (classes and 'valid' in classes.values()): s = 'valid' if split_of(name, dict(valid=.1))=='valid' else 'train'
+        if s=='train' and 'valid' not in part.values(): s = 'valid' if split_of(name, dict(valid=.1))=='valid' else 'train'
         if why: left_out[s][name] = why
         else: out[s].append(PictureFile(name, path, tuple(said)))
     return out
@@ -136,7 +137,7 @@ def flowers(root:Path, left_out):
     from scipy.io import loadmat
     base = root/'flowers-102' if (root/'flowers-102').is_dir() else root
     jpg,ids,labels = need(base, ['jpg','setid.mat','imagelabels.mat'], '102flowers.tgz, setid.mat and imagelabels.mat')
-    text, = need(root, [('text_c10','cvpr2016_flowers/text_c10','flowers-102/text_c10')], 'cvpr2016_flowers.tar.gz')
+    text, = need(root, [('text_c10','cvpr2016_flowers/text_c10','flowers-102/text_c10')], 'cvpr2016_flowers.tar.gz (https://github.com/reedscot/cvpr2016)')
     part,label = loadmat(ids),loadmat(labels)['labels'][0]
     official = {f'image_{i:05d}':s for s,k in (('train','trnid'),('valid','valid'),('test','tstid')) for i in part[k][0]}
     return _described(root, [(jpg/f'image_{i:05d}.jpg', f'class_{c:05d}') for i,c in enumerate(label, 1)], official, text, left_out)
@@ -145,7 +146,7 @@ def cub(root:Path, left_out):
     "CUB-200-2011 (Wah et al. 2011) with ten captions each"
     base = root/'CUB_200_2011' if (root/'CUB_200_2011').is_dir() else root
     images,names,parts = need(base, ['images','images.txt','train_test_split.txt'], 'CUB_200_2011.tgz')
-    text, = need(root, [('text_c10','cvpr2016_cub/text_c10','CUB_200_2011/text_c10')], 'cvpr2016_cub.tar.gz')
+    text, = need(root, [('text_c10','cvpr2016_cub/text_c10','CUB_200_2011/text_c10')], 'cvpr2016_cub.tar.gz (https://github.com/reedscot/cvpr2016)')
     files = dict(l.split() for l in names.read_text().splitlines())
     official = {Path(files[i]).stem:'train' if s=='1' else 'test' for i,s in (l.split() for l in parts.read_text().splitlines())}
     return _described(root, [(images/f, f.split('/')[0]) for f in files.values()], official, text, left_out)
@@ -154,25 +155,33 @@ def cub(root:Path, left_out):
 def _coco(year):
     def read(root, left_out):
         "COCO captions (Chen et al. 2015)"
+        if year==2014 and (k := root/'dataset_coco.json').exists():
+            home = {p:need(root, [(p,f'images/{p}')], f'{p}.zip')[0] for p in ('train2014','val2014')}
+            return _karpathy(k, lambda im: home[im['filepath']], left_out)
         out = dict(train=[], valid=[], test=[])
         for part in ('train','val'):
             file,folder = need(root, [f'annotations/captions_{part}{year}.json', (f'{part}{year}',f'images/{part}{year}')], f'annotations_trainval{year}.zip and {part}{year}.zip')
             d,said = load_json(file),{}
             for a in d['annotations']: said.setdefault(a['image_id'], []).append(caption_of(a['caption'])[0])
             for im in d['images']:
-                name,cs = f"{part}{year}/{im['file_name']}",tuple(filter(None, said.get(im['id'], ())))
+                name,cs = f"{part}{year}/{inside(im['file_name'])}",tuple(filter(None, said.get(im['id'], ())))
                 s = 'test' if part=='val' else 'valid' if split_of(name, dict(valid=.01))=='valid' else 'train'
                 if cs: out[s].append(PictureFile(name, folder/im['file_name'], cs))
                 else: left_out[s][name] = 'no caption'
         return out
     return read
 
+def inside(name:str)->str: # The same
+    "A file's name in an annotation file may not lead out of the folder of pictures"
+    if not name or Path(name).name!=name: raise ValueError(f'{name!r} is no plain file name')
+    return name
+
 def _karpathy(file, folder, left_out):
-    "Karpathy and Fei-Fei's splits: `restval` is training"
+    "Karpathy and Fei-Fei's splits: COCO's `restval` is training"
     out,part = dict(train=[], valid=[], test=[]),dict(train='train', restval='train', val='valid', test='test')
     for im in load_json(file)['images']:
         cs = tuple(filter(None, (caption_of(s['raw'])[0] for s in im['sentences'])))
-        if cs: out[part[im['split']]].append(PictureFile(im['filename'], folder/im['filename'], cs))
+        if cs: out[part[im['split']]].append(PictureFile(im['filename'], folder(im)/inside(im['filename']), cs))
         else: left_out[part[im['split']]][im['filename']] = 'no caption'
     return out
 
@@ -181,7 +190,7 @@ def _flickr(n, folders, tables, lists):
     def read(root, left_out):
         "Flickr8k (Hodosh et al. 2013), Flickr30k (Young et al. 2014)"
         folder, = need(root, [folders], f'the pictures of Flickr{n}k')
-        if (k := root/f'dataset_flickr{n}k.json').exists(): return _karpathy(k, folder, left_out)
+        if (k := root/f'dataset_flickr{n}k.json').exists(): return _karpathy(k, lambda im: folder, left_out)
         table, = need(root, [tables], f'the captions of Flickr{n}k')
         said = {}
         if table.suffix=='.csv' or table.name=='captions.txt': rows = rows_of(table)
@@ -192,7 +201,7 @@ def _flickr(n, folders, tables, lists):
         for f,cs in said.items():
             if part and f not in part: continue                             # Flickr8k has pictures in no list
             s = part[f] if part else split_of(f)
-            if cs: out[s].append(PictureFile(f, folder/f, tuple(cs)))
+            if cs: out[s].append(PictureFile(f, folder/inside(f), tuple(cs)))
             else: left_out[s][f] = 'no caption'
         return out
     return read
@@ -216,7 +225,8 @@ def described(
     "A set of described pictures, in its official files"
     root,left_out = find_root(name, path),dict(train={}, valid={}, test={})
     try: files = DESCRIBED[name](root, left_out)[check_split(split, name)]
-    except (KeyError, TypeError, ValueError, IndexError, UnicodeDecodeError) as e: raise UserError(f"'{root}' does not hold {name} as it is distributed ({type(e).__name__}: {e})") from None
+    except UserError: raise
+    except Exception as e: raise UserError(f"'{root}' does not hold {name} as it is distributed ({type(e).__name__}: {e})") from None
     files = usable(files, left_out := left_out[split], f'{name}, {split}', broken)
     if not files: raise UserError(f"'{root}' has no picture for '{split}'")
     ds = FileDataset(files, size, **kwargs)

@@ -7,7 +7,7 @@ __all__ = ['FONT_DIRS', 'STRIKES', 'find_font', 'emoji_font', 'draw_emoji', 'is_
            'EmojiDataset']
 
 # %% ../../nbs/06_data.emoji.ipynb #06e00003
-import hashlib, os
+import hashlib, os, re
 from pathlib import Path
 
 import numpy as np, torch
@@ -73,8 +73,12 @@ def emoji_names()->dict: # Emoji -> its names, the official one first
 def emoji_key(
     text:str, # An emoji
 )->str: # The same for all its variants
-    "What decides the split: without skin tone, and man, woman and person alike"
-    return ''.join('🧑' if c in '👨👩' else c for c in text if c not in '\ufe0f\u200d♂♀' and not is_toned(c))
+    "What decides the split: the Unicode name without skin tones, and without who it is: man, woman or person, young or old"
+    from emoji import EMOJI_DATA
+    name = re.sub('(medium-light|medium-dark|medium|light|dark)_skin_tone', '', EMOJI_DATA[text]['en']).replace('_', ' ').strip(': ').lower()
+    for whole,word in ((r'(prince|princess|person with crown)$', 'royal'), (r'(mrs\.|mx|santa) claus', 'claus'), ('mer(maid|man|person)', 'mer'), ('^(family|kiss|couple with heart) .*', r'\1'), (r'^(boy|girl|child)$', 'young')): name = re.sub(whole, word, name)
+    who = {'man','woman','person','men','women','people','old','older','and'}
+    return ' '.join(w for w in name.split() if w.strip(',') not in who) or "person"
 
 # %% ../../nbs/06_data.emoji.ipynb #06e00014
 class EmojiDataset(Captioned):

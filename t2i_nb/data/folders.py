@@ -71,6 +71,10 @@ def _pair(row, where):
     if not isinstance(f, str) or not f.strip(): raise UserError(f"{where} names no file: it needs one of {', '.join(FILE_KEYS)}, and one of {', '.join(TEXT_KEYS)}")
     return f.strip(),t if isinstance(t, list) else [t]
 
+def _some_words(rows, path):
+    if rows and all(texts==[None] for _,texts in rows): raise UserError(f"'{path.name}' has no captions: name their column one of {', '.join(TEXT_KEYS)}")
+    return rows
+
 def rows_of(
     path:Path, # metadata.jsonl, or a CSV with a header
 )->list: # `(file name, [texts])`, a line each. What is no such file is a UserError that names the line
@@ -87,10 +91,11 @@ def rows_of(
             except (ValueError, RecursionError): raise UserError(f'{where(n)} is not JSON') from None
             if not isinstance(row, dict): raise UserError(f'{where(n)} is no JSON object')
             rows.append(_pair(row, where(n)))
-        return rows
+        return _some_words(rows, path)
     if not text.strip(): raise UserError(f"'{path}' is empty")
     mark = max(',\t;|', key=text.partition('\n')[0].count)
-    try: return [_pair(row, where(n)) for n,row in enumerate(csv.DictReader(io.StringIO(text, newline=''), delimiter=mark), 2)]
+    rows = csv.DictReader(io.StringIO(text, newline=''), delimiter=mark)
+    try: return _some_words([_pair(row, where(rows.line_num)) for row in rows], path)
     except csv.Error as e: raise UserError(f"'{path}' is no CSV: {e}") from None
 
 # %% ../../nbs/05_data.folders.ipynb #05f00013
@@ -101,6 +106,7 @@ def annotation_of(
     if (f := path/'metadata.jsonl').is_file(): return f
     tables = sorted(p for p in path.iterdir() if p.suffix.lower() in ('.csv','.tsv') and p.name[0]!='.')
     named = [p for p in tables if p.stem.lower()=='metadata'] or tables
+    if not any(p.stem.lower()=='metadata' for p in tables) and any(p.suffix=='.txt' for p in path.iterdir()): return None # words stand beside the pictures
     if len(named)>1: raise UserError(f"'{path}' holds {len(named)} tables ({', '.join(p.name for p in named[:3])}): which has the captions? Name it metadata.csv")
     return named[0] if named else None
 
@@ -112,10 +118,10 @@ def find_files(
     pictures = [p for p in files_below(path) if p.suffix.lower() in PICTURES and p.is_file()]
     if (table := annotation_of(path)) is None: said = {p:read_caption(p.with_suffix('.txt')) for p in pictures}
     else:
-        said,root = {p:([],'no caption') for p in pictures},os.path.realpath(path)
+        said = {p:([],'no caption') for p in pictures}
         for f,texts in rows_of(table):
-            p = path/f
-            if not os.path.realpath(p).startswith(root+os.sep): said[p] = [],'outside the folder'; continue
+            p = path/os.path.normpath(f)                                    # one name for one file; where links lead is the owner's business
+            if os.path.isabs(f) or os.path.normpath(f).startswith('..'): said[p] = [],'outside the folder'; continue
             if p not in said and not p.is_file(): said[p] = [],'no such file'; continue
             old = said.get(p, ([],''))[0]
             new = [caption_of(t) for t in texts] or [caption_of(None)]
@@ -166,7 +172,8 @@ class FolderDataset(FileDataset):
         if not path.is_dir(): raise UserError(f"no folder '{path}'")
         files,self.left_out = find_files(path)
         files = usable(files, self.left_out, path, broken) if files else []
-        if len(files)<8: raise UserError(f"'{path}' has {len(files)} readable pictures with captions, and 8 are needed: a .txt beside each, metadata.jsonl, or a CSV")
+        why = ''.join(f'; {n:,} {w}' for w,n in Counter(w.split(':')[0] for w in self.left_out.values()).most_common(3))
+        if len(files)<8: raise UserError(f"'{path}' has {len(files)} readable pictures with captions{why}, and 8 are needed: a .txt beside each, metadata.jsonl, or a CSV")
         home = divide(f.name for f in files)
         mine = [f for f in files if home[f.name]==split]
         if not mine: raise UserError(f"'{path}' has no picture for '{split}': add pictures")

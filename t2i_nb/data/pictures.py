@@ -32,9 +32,10 @@ def open_picture(
     "A picture out of a file, transparent parts on white, the first frame of many. Raises what PIL raises"
     with Image.open(file, formats=FORMATS) as im:
         if side: im.draft(None, (2*side,2*side))
+        im = ImageOps.exif_transpose(im)                                    # decoded by now
         if im.mode[0]=='I': im = Image.fromarray((np.asarray(im).clip(0, 65_535)//256).astype(np.uint8))
-        if im.mode=='F': im = Image.fromarray(np.asarray(im).clip(0, 255).astype(np.uint8))
-        return on_white(ImageOps.exif_transpose(im))                        # decoded by now
+        if im.mode=='F': im = Image.fromarray((np.nan_to_num(x := np.asarray(im))*(255 if x.max()<=1 else 1)).clip(0, 255).astype(np.uint8))
+        return on_white(im)
 
 def load_picture(
     file, # A path, or bytes in a `BytesIO`
@@ -96,7 +97,7 @@ _SIDED = re.compile(r"""\b(left(?!ov)|right)|clockwise|\b(text|letters?|words?|d
 def sided(
     captions, # All captions of one picture
 )->bool:
-    "Does one of them name a side, or what a mirror would spoil?"
+    "Does one of them name a side, or what a mirror would spoil? English only"
     return any(_SIDED.search(c) for c in captions)
 
 # %% ../../nbs/04_data.pictures.ipynb #04p00023

@@ -7,9 +7,10 @@ __all__ = ['tar_index', 'kept_index', 'ShardOrder', 'fetched', 'braces', 'shard_
            'ShardDataset']
 
 # %% ../../nbs/08_data.shards.ipynb #08h00003
-import hashlib, json, os, re, shutil, tarfile, time, urllib.request
+import hashlib, json, os, re, shutil, tarfile, time, urllib.error, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from http.client import HTTPException
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -28,7 +29,7 @@ from .pictures import check_crop, choose, cut, open_picture, picture_fault, side
 def tar_index(
     path:Path, # A tar
 )->np.ndarray: # `(n,6)`: place and length of picture, text and JSON of each sample; length 0 where there is none
-    "Where everything lies (POSIX.1-2001 `ustar`, WebDataset's naming). A UserError for what is no tar"
+    "Where everything lies (POSIX `ustar` or `pax`, WebDataset's naming). A UserError for what is no tar"
     found = {}
     try:
         with tarfile.open(path, 'r:') as tar:
@@ -98,14 +99,16 @@ def fetched(
             _make_room()
             with atomic_path(file) as tmp:
                 try:
-                    with urllib.request.urlopen(url, timeout=60) as r, open(tmp, 'wb') as f: shutil.copyfileobj(r, f, 2**20)
-                except OSError as e: raise UserError(f"cannot fetch '{url}': {getattr(e, 'reason', e)}") from None
+                    with urllib.request.urlopen(url, timeout=60) as r, open(tmp, 'wb') as f:
+                        shutil.copyfileobj(r, f, 2**20)
+                        if f.tell()!=int(r.headers.get('Content-Length') or f.tell()): raise OSError('the connection broke off')
+                except (OSError, ValueError, HTTPException) as e: raise UserError(f"cannot fetch '{url}': {getattr(e, 'reason', e)}") from None
     os.utime(file, (time.time(), file.stat().st_mtime))                    # when it was used last; the index goes by the other time
     return file
 
 def _make_room():
     "Remove the shards that were not used for longest, above T2I_CACHE_GB, but for those of the last minute"
-    files = sorted((p for p in cache_dir('fetched').iterdir() if p.suffix!='.lock' and p.is_file()), key=lambda p: p.stat().st_atime)
+    files = sorted((p for d in ('fetched','pictures') for p in cache_dir(d).rglob('*') if p.suffix!='.lock' and p.is_file()), key=lambda p: p.stat().st_atime)
     total,most = sum(p.stat().st_size for p in files),float(os.environ.get('T2I_CACHE_GB', 50))*1e9
     while files and total>most and files[0].stat().st_atime<time.time()-60:
         total -= files[0].stat().st_size
@@ -133,7 +136,8 @@ def shard_list(
     if source.endswith('.json'):
         d,base = read(source),source.rpartition('/')[0]
         if not isinstance(d, dict) or not isinstance(d.get('shardlist'), list): raise UserError(f"'{source}' is no index of shards: it lacks 'shardlist'")
-        return [(s['url'] if '://' in s['url'] or s['url'][:1]=='/' else f"{base}/{s['url']}", s['nsamples']) for s in d['shardlist']]
+        try: return [(s['url'] if '://' in s['url'] or s['url'][:1]=='/' else '/'.join(filter(None, (base, s['url']))), int(s['nsamples'])) for s in d['shardlist']]
+        except (KeyError, TypeError, ValueError): raise UserError(f"'{source}' is no index of shards: each entry needs 'url' and 'nsamples'") from None
     if source.startswith(('http://','https://')): raise UserError(f"the number of samples behind '{source}' is not known: name an index instead (widsindex create ... writes one)")
     names = [str(p) for p in sorted(Path(source).iterdir()) if p.suffix in ('.tar','.parquet')] if Path(source).is_dir() else braces(source)
     if not names: raise UserError(f"'{source}' has no .tar and no .parquet")
@@ -145,6 +149,8 @@ class TarShard:
     "Samples of a local tar, by number"
     def __init__(self, path): self.path,self.index = Path(path),kept_index(Path(path))
     def __len__(self): return len(self.index)
+    @property
+    def parts(self): return [len(self)]                                     # any sample can be read alone
     def read(self, rows, words_only:bool=False)->list: # `(picture bytes, captions)` each
         "Some samples, in the order of the file"
         out = {}
@@ -191,7 +197,9 @@ class ParquetShard:
         with ThreadPoolExecutor(16) as pool: pictures = list(pool.map(lambda r: p if isinstance(p := pick(out[r][self.picture]), bytes) else picture_at(p), rows))
         return [(p or b'', _said(out[r][self.text])) for p,r in zip(pictures, rows)]
     def texts(self): return (_said(v.as_py()) for g in range(self.file.num_row_groups) for v in self.file.read_row_group(g, columns=[self.text])[self.text])
-    @lru_cache(2)
+    @property
+    def parts(self): return np.diff(self.first).tolist()                    # samples that are read together
+    @lru_cache(16)
     def _group(self, g): return self.file.read_row_group(g, columns=[self.picture,self.text])
 
 # %% ../../nbs/08_data.shards.ipynb #08h00019
@@ -205,9 +213,12 @@ def picture_at(
     file = cache_dir('pictures', key[:2])/key
     if file.exists(): return file.read_bytes()
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers={'User-Agent':'t2i_nb'}), timeout=20) as r: data = r.read(most+1)
-    except (OSError, ValueError): return b''
-    if len(data)>most: return b''
+        with urllib.request.urlopen(urllib.request.Request(url, headers={'User-Agent':'t2i_nb'}), timeout=20) as r:
+            data = r.read(most+1)
+            if len(data)!=int(r.headers.get('Content-Length') or len(data)): return b'' # too large, or broken off: perhaps it will come next time
+    except urllib.error.HTTPError as e: data = None if e.code>=500 else b''    # 404 and its like are for ever
+    except (OSError, ValueError, HTTPException) as e: data = b'' if isinstance(e, (ValueError,HTTPException)) else None
+    if data is None or len(data)>most: return b''
     with atomic_path(file) as tmp: tmp.write_bytes(data)
     return data
 
@@ -223,7 +234,7 @@ class ShardDataset(Captioned):
         flip:bool=False, # Mirror every other picture, unless its captions name a side?
         seed:int=0, # Of those choices
         broken:float=.2, # Share of samples that may be broken
-        group:int=8, # Shards open at a time
+        group:int=8, # Shards, or row groups of Parquet, open at a time
         node:int|None=None, nodes:int|None=None, # Which machine of how many; None: as torch.distributed says
     ):
         if captions!='random': raise UserError(f"shards give one caption at a pass: setting 'captions' is random, not {captions!r}")
@@ -233,14 +244,14 @@ class ShardDataset(Captioned):
         home = _homes([Path(n).name for n,_ in found])
         mine = [(n,k) for n,k in found if home[Path(n).name]==check_split(split, 'shards')]
         self.names,self.size,self.crop,self.flip,self.seed,self.broken,self.group = [n for n,_ in mine],size,crop,flip,seed,broken,group
-        with ThreadPoolExecutor() as pool: counts = list(tqdm(pool.map(lambda s: s[1] if s[1] is not None else len(self.open(s[0])), mine), total=len(mine), desc='looking into shards', disable=None if len(mine)>20 else True))
-        self.counts = np.array(counts, np.int64)
-        self.first = np.concatenate([[0], self.counts.cumsum()])
+        with ThreadPoolExecutor() as pool: parts = list(tqdm(pool.map(lambda s: [s[1]] if s[1] is not None else self.open(s[0]).parts, mine), total=len(mine), desc='looking into shards', disable=None if len(mine)>20 else True))
+        self.parts,counts = np.array([n for p in parts for n in p], np.int64),[sum(p) for p in parts]
+        self.first = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self.node = (node,nodes) if nodes else _where_am_i()
         self.seen,self.bad = 0,0
         self.digest = hashlib.sha256(repr([(Path(n).name, int(k)) for n,k in zip(self.names, counts)]).encode()).hexdigest()[:16]
     def __len__(self): return int(self.first[-1])//self.node[1]
-    def order(self, seed, epoch)->ShardOrder: return ShardOrder(self.counts, seed, epoch, self.group, *self.node)
+    def order(self, seed, epoch)->ShardOrder: return ShardOrder(self.parts, seed, epoch, self.group, *self.node)
     def captions(self, idxs, epoch=0)->list: return self.get_batch(idxs, epoch)[1]
     def pictures(self, idxs, epoch=0): return self.get_batch(idxs, epoch)[0]
     def all_captions(self): return (c for n in self.names for cs in self.open(n).texts() for c in cs) # no picture is looked at
@@ -270,6 +281,7 @@ def get_batch(self:ShardDataset, idxs, epoch:int=0)->tuple:
     out = {}
     for k in dict.fromkeys(shard.tolist()):
         s,rows = self.open(self.names[k]),[int(i-self.first[k]) for i,h in zip(idxs, shard) if h==k]
+        if len(s)<self.first[k+1]-self.first[k]: raise UserError(f"'{self.names[k]}' has {len(s)} samples, and the index promises {self.first[k+1]-self.first[k]}: write the index anew")
         got = dict(zip(rows, s.read(rows)))
         for r in rows: out[int(self.first[k])+r] = self._good(s, r, got[r], epoch, int(self.first[k])+r)
     xs,captions = zip(*(out[int(i)] for i in idxs))

@@ -6,7 +6,7 @@
 __all__ = ['NETS', 'MODEL_FILES', 'T2IModel', 'make_model', 'n_params', 'save_model', 'load_weights', 'load_model']
 
 # %% ../../nbs/34_models.t2i.ipynb #1298362d
-import os
+import os, shutil
 from pathlib import Path
 
 from fastcore.basics import patch
@@ -68,7 +68,7 @@ def n_params(model:nn.Module)->int:
     return sum(p.numel() for p in model.parameters())
 
 # %% ../../nbs/34_models.t2i.ipynb #07c5df9a
-MODEL_FILES = {'config.json','model.safetensors','README.md','metrics.json'}
+MODEL_FILES = {'config.json','model.safetensors','README.md','metrics.json','text'}
 
 def save_model(
     folder, # Where to; a folder there is replaced
@@ -76,13 +76,16 @@ def save_model(
     extra:dict, # Further sections of config.json, such as `diffusion`
     card:str, # The model card, README.md
 ):
-    "Write config.json, model.safetensors and README.md, all or nothing"
+    "Write config.json, model.safetensors and README.md, all or nothing; and in `text/`, what a language model that was trained along needs beside its weights"
     refuse_others(folder, MODEL_FILES, 'a model')
     with atomic_path(folder) as tmp:
         tmp.mkdir()
         save_tensors({k:v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp/'model.safetensors')
         save_json({'model':model.config(), **extra}, tmp/'config.json')
         (tmp/'README.md').write_text(card, encoding='utf-8')
+        for k,p in enumerate(model.encoder.files()):
+            if k==0: (tmp/'text').mkdir()
+            shutil.copy(p, tmp/'text')
 
 # %% ../../nbs/34_models.t2i.ipynb #55df9652
 def _check_fit(own, state, what):
@@ -116,6 +119,7 @@ def load_model(
     if not (folder/'config.json').exists(): raise UserError(f"'{folder}' is no model: it has no config.json")
     config = load_json(folder/'config.json')
     if not isinstance(config, dict) or 'model' not in config: raise UserError(f"'{folder/'config.json'}' has no section 'model'")
+    if (folder/'text').is_dir(): config['model']['encoder']['source'] = str(folder/'text')
     model = make_model(config['model'])
     load_weights(model, folder/'model.safetensors')
     return model.eval(), config

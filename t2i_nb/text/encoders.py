@@ -67,6 +67,7 @@ def context(self:TextCond,
     what:str='words', # One of `CONTEXTS`: the words; the one vector of the caption; zeros, which say nothing
 )->TextCond: # The same with these as its tokens
     "What cross-attention is to read"
+    if what not in CONTEXTS: raise UserError(f"what attention reads is one of {', '.join(CONTEXTS)}, not {what!r}")
     if what=='words': return self
     tokens = self.pooled[:,None]*(what=='pooled')                           # (b,1,d)
     return TextCond(tokens, torch.ones_like(tokens[...,0], dtype=torch.bool), self.pooled)
@@ -74,8 +75,8 @@ def context(self:TextCond,
 
 # %% ../../nbs/10_text.encoders.ipynb #15c8339a
 def split_words(text:str)->list[str]:
-    "Lower-case words and numbers of `text`, in any alphabet and however its accents are typed; punctuation is dropped, but for an apostrophe inside a word"
-    text = unicodedata.normalize('NFC', text.lower())
+    "Lower-case words and numbers of `text`, in any alphabet that parts them by spaces and however its accents are typed; punctuation is dropped, but for an apostrophe inside a word"
+    text = unicodedata.normalize('NFC', text.lower()).replace('’', "'")
     kept = ''.join(c if c.isalnum() or c=="'" or unicodedata.category(c)[0]=='M' else ' ' for c in text) # M: marks, such as the vowels of Hindi
     return [w for w in (w.strip("'") for w in kept.split()) if w]
 
@@ -185,6 +186,11 @@ def pieces(self:WordsEncoder,
 )->list[str]: # The words that its tokens stand for
     "What each token of a caption is called, as a figure of attention shows it"
     return split_words(caption)[:self.max_len]
+
+@patch
+def files(self:WordsEncoder)->list:
+    "What a model's folder must hold beside its weights"
+    return []
 
 @patch
 def null(self:WordsEncoder,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ..core import UserError, from_config, load_json
+from ..core import UserError, default_device, from_config, load_json
 from ..data.pictures import CAPTIONS
 from ..data.sources import get_dataset, of_files
 from ..data.loaders import get_dls
@@ -265,7 +265,7 @@ def recipe_learner(
     "A fastai `Learner` that trains the recipe"
     train,valid = recipe_data(r)
     model = recipe_model(r, train.captions(range(min(len(train), 5000))))
-    use_cache(model.encoder, recipe_captions(r, train, valid))
+    use_cache(model.encoder, recipe_captions(r, train, valid), default_device(device))
     dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device, num_workers=r.workers)
     times = get_times(r.times, get_schedule(r.schedule), **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
     own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(get_precision(r.precision, device)),
