@@ -227,7 +227,8 @@ def described(
     try: files = DESCRIBED[name](root, left_out)[check_split(split, name)]
     except UserError: raise
     except Exception as e: raise UserError(f"'{root}' does not hold {name} as it is distributed ({type(e).__name__}: {e})") from None
-    files = usable(files, left_out := left_out[split], f'{name}, {split}', broken)
+    left_out = left_out[split]
+    files = usable(files, left_out, f'{name}, {split}', broken)
     if not files: raise UserError(f"'{root}' has no picture for '{split}'")
     ds = FileDataset(files, size, **kwargs)
     ds.left_out = left_out

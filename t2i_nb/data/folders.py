@@ -39,7 +39,7 @@ def files_below(
     path:Path, # A folder
 )->list[Path]: # All files below it, sorted, but hidden ones; folders that are links too, each real one once
     found,seen = [],set()
-    for d,folders,files in os.walk(path, followlinks=True):
+    for d,folders,files in os.walk(path, followlinks=True, onerror=lambda e: warnings.warn(f"'{e.filename}' cannot be read and is left out: {e.strerror}")):
         if (real := os.path.realpath(d)) in seen: folders.clear(); continue
         seen.add(real)
         folders[:] = sorted(f for f in folders if f[0]!='.')
@@ -127,10 +127,11 @@ def find_files(
             new = [caption_of(t) for t in texts] or [caption_of(None)]
             good = old + [c for c,why in new if not why]
             said[p] = good,'' if good else new[0][1]
+    said |= {p:([],'a kind of picture that is not read') for p in files_below(path) if p.suffix.lower() in ('.heic','.heif','.avif','.jfif','.jxl','.svg')}
     files = [PictureFile(Path(name(p)).with_suffix('').as_posix(), p, tuple(cs)) for p,(cs,why) in said.items() if not why]
     return files,{name(p) if p.is_relative_to(path) else str(p):why for p,(_,why) in said.items() if why}
 
-# %% ../../nbs/05_data.folders.ipynb #05f00017
+# %% ../../nbs/05_data.folders.ipynb #05f00019
 def usable(
     files:list, # Of `PictureFile`
     left_out:dict, # Name -> why, of those that are out already; more are added
@@ -157,7 +158,7 @@ def _stat(path):
     try: return os.stat(path)
     except OSError: return None
 
-# %% ../../nbs/05_data.folders.ipynb #05f00019
+# %% ../../nbs/05_data.folders.ipynb #05f00021
 class FolderDataset(FileDataset):
     "Any folder of captioned pictures. A UserError below 8 pictures"
     def __init__(self,

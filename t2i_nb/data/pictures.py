@@ -126,7 +126,8 @@ class FileDataset(Captioned):
         check_crop(crop)
         self.files = [replace(f, captions=(c,)) for f in files for c in f.captions] if captions=='all' else list(files)
         self.size,self.crop,self.flip,self.seed = size,crop,flip,seed
-        self.may_flip = [flip and not sided(f.captions) for f in files for _ in (f.captions if captions=='all' else '1')]
+        may = {f.path:flip and not sided(f.captions) for f in files}        # all captions of a picture decide, also when each is an item
+        self.may_flip = [may[f.path] for f in self.files]
         self.kept,self.bytes = {},0
         self.digest = hashlib.sha256(repr([(f.name, f.captions, f.digest) for f in self.files]).encode()).hexdigest()[:16]
     def __len__(self): return len(self.files)

@@ -8,11 +8,11 @@ __all__ = ['SOURCES', 'parse_source', 'of_shards', 'of_files', 'get_dataset', 'a
 # %% ../../nbs/09_data.sources.ipynb #09s00003
 from pathlib import Path
 
-from ..core import UserError
+from ..core import PICTURES, UserError
 from .collections import DESCRIBED, LABELLED, described, labelled
 from .datasets import Captioned, DigitsDataset, ShapesDataset
 from .emoji import EmojiDataset
-from .folders import FolderDataset
+from .folders import FolderDataset, files_below
 from .shards import ShardDataset
 
 # %% ../../nbs/09_data.sources.ipynb #09s00006
@@ -30,7 +30,9 @@ def of_shards(
     name:str, # Of `--data`
 )->bool:
     "Are they tars or Parquet files, or an index of such?"
-    if Path(name).is_dir(): return any(p.suffix in ('.tar','.parquet') for p in Path(name).iterdir())
+    if Path(name).is_dir():
+        n = sum(p.suffix in ('.tar','.parquet') for p in Path(name).iterdir())
+        return n>2 or n>0 and not any(p.suffix.lower() in PICTURES for p in files_below(Path(name))) # else what a download left beside its pictures
     return str(name).endswith(('.tar','.parquet','.json')) or '://' in str(name)
 
 def of_files(

@@ -10,7 +10,7 @@ __all__ = ['SCENES', 'NO_BOTTOM', 'UNET', 'TRIED', 'JUST_XA', 'PRESETS', 'OPTIMI
 # %% ../../nbs/64_train.recipes.ipynb #a3892715
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import torch
@@ -264,7 +264,7 @@ def recipe_learner(
 ): # A `DiffusionLearner`; train it with `learn.fit_images(r.images)`
     "A fastai `Learner` that trains the recipe"
     train,valid = recipe_data(r)
-    model = recipe_model(r, train.captions(range(min(len(train), 5000))))
+    model = recipe_model(r, () if r.encoder!='words' else islice(train.all_captions(), 5000 if train.drawn else 100_000))
     use_cache(model.encoder, recipe_captions(r, train, valid), default_device(device))
     dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device, num_workers=r.workers)
     times = get_times(r.times, get_schedule(r.schedule), **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
