@@ -48,6 +48,7 @@ def x0_errors(
         out[str(l)] = mse_per_sample(Denoiser(pipe.model, pipe.schedule, pipe.prediction)(xt, t, cond)[0].cpu(), x0).mean().item()
     return out
 
+# %% ../nbs/68_ablate.ipynb #68b00007
 def facts_right(
     graded:list, # From `grade`
 )->float: # Mean over the pictures

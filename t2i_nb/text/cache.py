@@ -45,6 +45,7 @@ def caption_bytes(
     "What one caption takes on disk: its tokens' vectors, one for the whole, its key and its start"
     return (tokens+1)*lm.d*lm.dtype.itemsize+24
 
+# %% ../../nbs/12_text.cache.ipynb #12a00010
 SEGMENT = 2048 # Captions a file
 MEMO = 2**28 # Bytes of vectors that are kept in memory, of captions that are not on disk
 
@@ -79,6 +80,7 @@ def refresh(self:TextCache):
     self.keys,self.at = keys[order],at[order]
     self.pairs = as_pairs(self.keys)
 
+# %% ../../nbs/12_text.cache.ipynb #12a00011
 @patch
 def find(self:TextCache,
     keys:np.ndarray, # `(n,2)`, from `caption_keys`
@@ -90,7 +92,7 @@ def find(self:TextCache,
 
 def as_pairs(keys): return np.ascontiguousarray(keys, '<u8').view([('a','<u8'),('b','<u8')])[:,0] # compared as numbers of 128 bits
 
-# %% ../../nbs/12_text.cache.ipynb #12a00010
+# %% ../../nbs/12_text.cache.ipynb #12a00012
 @patch
 def stored(self:TextCache,
     row:int, # Of the sorted table
@@ -123,7 +125,7 @@ def __call__(self:TextCache,
     pooled = torch.stack([p for _,p in parts]) if parts else tokens.new_zeros(0, self.lm.d)
     return TextCond(tokens.to(device), (torch.arange(n)<lens[:,None]).to(device), pooled.to(device))
 
-# %% ../../nbs/12_text.cache.ipynb #12a00012
+# %% ../../nbs/12_text.cache.ipynb #12a00014
 class NoRoom(UserError): "The disk is too full for what is to be stored"
 
 @patch
@@ -141,7 +143,7 @@ def plan(self:TextCache,
     each = caption_bytes(self.lm, mean)
     return todo,each*len(todo),each*1e6
 
-# %% ../../nbs/12_text.cache.ipynb #12a00013
+# %% ../../nbs/12_text.cache.ipynb #12a00015
 @patch
 def fill(self:TextCache,
     captions, # Strings, with repetitions
@@ -173,6 +175,7 @@ def fill(self:TextCache,
 
 def _warn(text): print(text, file=sys.stderr)
 
+# %% ../../nbs/12_text.cache.ipynb #12a00016
 @patch
 def write(self:TextCache,
     captions, # `n` strings, each once
@@ -187,7 +190,7 @@ def write(self:TextCache,
         if getattr(e, 'errno', None) not in (errno.ENOSPC, errno.EDQUOT) and not any(w in str(e) for w in ('No space','quota')): raise
         raise NoRoom(f"the disk of '{self.folder}' is full: what is stored stays; make room, or set T2I_CACHE to a folder on another disk") from None
 
-# %% ../../nbs/12_text.cache.ipynb #12a00021
+# %% ../../nbs/12_text.cache.ipynb #12a00025
 def can_cache(
     encoder, # Any text encoder
 )->bool:
