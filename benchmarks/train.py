@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from t2i_nb.cli import setting
-from t2i_nb.core import default_device
+from t2i_nb.core import DTYPES, default_device
 from t2i_nb.diffusion.objectives import diffusion_loss
 from t2i_nb.run import ClockCB, make_callbacks
-from t2i_nb.train.optimise import DTYPES, get_precision
+from t2i_nb.train.optimise import get_precision
 from t2i_nb.train.recipes import get_recipe, recipe_learner
 
 

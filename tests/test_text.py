@@ -63,7 +63,7 @@ def test_a_tuned_language_model_is_saved_with_the_model(t2i, tmp_path, lm, env):
 def test_a_store_is_of_one_set_of_weights(tmp_path, lm, monkeypatch):
     monkeypatch.setenv('T2I_CACHE', str(tmp_path/'cache'))
     first = TextCache(LanguageModel('t5-small', str(lm)))
-    first.fill(CAPTIONS, progress=False)
+    first.fill(CAPTIONS)
     shutil.rmtree(lm)
     fresh_language_model('t5-small', lm, CAPTIONS, d=32, seed=1)
     second = TextCache(LanguageModel('t5-small', str(lm)))

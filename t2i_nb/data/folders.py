@@ -106,7 +106,7 @@ def annotation_of(
     if (f := path/'metadata.jsonl').is_file(): return f
     tables = sorted(p for p in path.iterdir() if p.suffix.lower() in ('.csv','.tsv') and p.name[0]!='.')
     named = [p for p in tables if p.stem.lower()=='metadata'] or tables
-    if not any(p.stem.lower()=='metadata' for p in tables) and any(p.suffix=='.txt' for p in path.iterdir()): return None # words stand beside the pictures
+    if not any(p.stem.lower()=='metadata' for p in tables) and any(p.with_suffix('.txt').is_file() for p in path.iterdir() if p.suffix.lower() in PICTURES): return None # words stand beside the pictures
     if len(named)>1: raise UserError(f"'{path}' holds {len(named)} tables ({', '.join(p.name for p in named[:3])}): which has the captions? Name it metadata.csv")
     return named[0] if named else None
 
@@ -121,13 +121,13 @@ def find_files(
         said = {p:([],'no caption') for p in pictures}
         for f,texts in rows_of(table):
             p = path/os.path.normpath(f)                                    # one name for one file; where links lead is the owner's business
-            if os.path.isabs(f) or os.path.normpath(f).startswith('..'): said[p] = [],'outside the folder'; continue
+            if os.path.isabs(f) or Path(os.path.normpath(f)).parts[:1]==('..',): said[p] = [],'outside the folder'; continue
             if p not in said and not p.is_file(): said[p] = [],'no such file'; continue
             old = said.get(p, ([],''))[0]
             new = [caption_of(t) for t in texts] or [caption_of(None)]
             good = old + [c for c,why in new if not why]
             said[p] = good,'' if good else new[0][1]
-    said |= {p:([],'a kind of picture that is not read') for p in files_below(path) if p.suffix.lower() in ('.heic','.heif','.avif','.jfif','.jxl','.svg')}
+    said |= {p:([],'a kind of picture that is not read') for p in files_below(path) if p.suffix.lower() in ('.heic','.heif','.avif','.jfif','.jxl')}
     files = [PictureFile(Path(name(p)).with_suffix('').as_posix(), p, tuple(cs)) for p,(cs,why) in said.items() if not why]
     return files,{name(p) if p.is_relative_to(path) else str(p):why for p,(_,why) in said.items() if why}
 

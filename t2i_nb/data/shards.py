@@ -7,10 +7,10 @@ __all__ = ['tar_index', 'kept_index', 'ShardOrder', 'fetched', 'braces', 'shard_
            'ShardDataset']
 
 # %% ../../nbs/08_data.shards.ipynb #08h00003
-import hashlib, json, os, re, shutil, tarfile, time, urllib.error, urllib.request
+import hashlib, json, os, re, shutil, tarfile, time, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from io import BytesIO
 from itertools import product
 from pathlib import Path
@@ -161,7 +161,7 @@ class TarShard:
                 picture,text = b'' if words_only else get(0),get(2)
                 out[i] = picture,_captions(text, get(4) if not text else b'')
         return [out[i] for i in rows]
-    def texts(self): return (self.read([i], True)[0][1] for i in range(len(self)))
+    def texts(self): return (said for _,said in self.read(range(len(self)), words_only=True))
 
 def _captions(text, data):
     "Captions of a sample, from its .txt or its .json"
@@ -214,11 +214,12 @@ def picture_at(
     if file.exists(): return file.read_bytes()
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers={'User-Agent':'t2i_nb'}), timeout=20) as r:
-            data = r.read(most+1)
-            if len(data)!=int(r.headers.get('Content-Length') or len(data)): return b'' # too large, or broken off: perhaps it will come next time
-    except urllib.error.HTTPError as e: data = None if e.code>=500 else b''    # 404 and its like are for ever
-    except (OSError, ValueError, HTTPException) as e: data = b'' if isinstance(e, (ValueError,HTTPException)) else None
-    if data is None or len(data)>most: return b''
+            data,told = r.read(most+1),r.headers.get('Content-Length')
+            if len(data)<=most and len(data)!=int(told or len(data)): return b''   # broken off: perhaps it will come whole next time
+            if len(data)>most: data = b''
+    except (OSError, ValueError, HTTPException) as e:
+        if getattr(e, 'code', None) not in (404,410) and not isinstance(e, (ValueError,InvalidURL)): return b''
+        data = b''                                                          # gone, or no address: for ever
     with atomic_path(file) as tmp: tmp.write_bytes(data)
     return data
 

@@ -119,7 +119,7 @@ def load_model(
     if not (folder/'config.json').exists(): raise UserError(f"'{folder}' is no model: it has no config.json")
     config = load_json(folder/'config.json')
     if not isinstance(config, dict) or 'model' not in config: raise UserError(f"'{folder/'config.json'}' has no section 'model'")
-    if (folder/'text').is_dir(): config['model']['encoder']['source'] = str(folder/'text')
+    if (folder/'text').is_dir() and isinstance(config['model'], dict): config['model']['encoder'] = {**config['model'].get('encoder', {}), 'source':str(folder/'text')}
     model = make_model(config['model'])
     load_weights(model, folder/'model.safetensors')
     return model.eval(), config

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from ..core import UserError, atomic_path, cache_dir, save_tensors
-from .encoders import TextCond
+from .encoders import TextCond, listed
 from .pretrained import LanguageModel, PretrainedEncoder
 
 # %% ../../nbs/12_text.cache.ipynb #12a00006
@@ -109,8 +109,7 @@ def __call__(self:TextCache,
     device='cpu', # Where the answer is wanted, and where what is missing is computed
 )->TextCond: # As `LanguageModel` gives it, to the last bit
     "What the language model says"
-    if isinstance(captions, str): raise UserError(f'captions are a list of strings, not one string: write [{captions!r}]')
-    captions = list(captions)
+    captions = listed(captions)
     rows = self.find(caption_keys(captions))
     missing = list(dict.fromkeys(c for c,r in zip(captions, rows) if r<0 and c not in self.memo))
     new = self.lm(missing, device).to('cpu') if missing else None
@@ -148,7 +147,6 @@ def plan(self:TextCache,
 def fill(self:TextCache,
     captions, # Strings, with repetitions
     device='cpu', # Where to compute
-    progress:bool=True, # A bar, on a terminal
     say=None, # Told how large it will be; None: standard error is
 )->int: # Captions that were computed
     "Store what is missing. Raises NoRoom where the disk is too small; what is stored by then stays"
@@ -165,7 +163,7 @@ def fill(self:TextCache,
         if size>.95*free: raise NoRoom(f"'{self.folder}' needs {size/1e9:.1f} GB and its disk has {free/1e9:.1f}: make room, or set T2I_CACHE to a folder on another disk")
         todo.sort(key=len)
         try:
-            with tqdm(total=len(todo), desc='reading captions', dynamic_ncols=True, disable=None if progress else True) as bar:
+            with tqdm(total=len(todo), desc='reading captions', dynamic_ncols=True, disable=None) as bar:
                 for k in range(0, len(todo), SEGMENT):
                     part = todo[k:k+SEGMENT]
                     self.write(part, self.lm(part, device).to('cpu'))
@@ -201,12 +199,11 @@ def use_cache(
     encoder, # Any text encoder
     captions, # What training will ask for
     device='cpu', # Where to compute
-    progress:bool=True, # A bar, on a terminal
 )->bool: # Is there a store now?
     "Let a frozen encoder read from disk what can be kept there. Where nothing can, a warning says so"
     if not can_cache(encoder): return False
     try:
         encoder.store = TextCache(encoder.lm)
-        encoder.store.fill(captions, device, progress)
+        encoder.store.fill(captions, device)
     except (NoRoom, OSError) as e: warnings.warn(f'{e}. Captions that are not stored are read again every time')
     return encoder.store is not None

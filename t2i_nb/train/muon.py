@@ -8,6 +8,7 @@ __all__ = ['orthogonalise', 'MuonAdamW', 'matrices_apart', 'muon', 'tuned', 'Lio
 # %% ../../nbs/60_train.muon.ipynb #5d9ff8b7
 import torch
 from fastai.optimizer import OptimWrapper
+from fastai.torch_core import trainable_params
 from torch import Tensor, nn
 
 from .diffusion import FusedAdamW
@@ -96,7 +97,7 @@ def tuned(
 )->dict: # `lr`, `opt_func`, `splitter`
     "An optimizer whose last group is the language model of the model's encoder"
     if not share: return dict(lr=lr, **how)
-    split = how.get('splitter', lambda model: [[p for p in model.parameters() if p.requires_grad]])
+    split = how.get('splitter', lambda model: [trainable_params(model)])
     def apart(model):
         known = {*model.encoder.net.parameters()}
         return [*[[p for p in ps if p not in known] for ps in split(model)], list(model.encoder.net.parameters())]

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import torch
 
-from ..core import UserError, default_device, from_config, load_json
+from ..core import DTYPES, UserError, default_device, from_config, load_json
 from ..data.pictures import CAPTIONS
 from ..data.sources import get_dataset, of_files
 from ..data.loaders import get_dls
 from ..text.cache import use_cache
 from ..text.encoders import build_vocab
-from ..text.pretrained import DTYPES as TEXT_DTYPES, ENCODERS
+from ..text.pretrained import ENCODERS
 from ..data.shapes import LEVELS, WEIGHTS
 from ..diffusion.objectives import check_prediction, get_times, get_weight
 from ..diffusion.schedules import get_schedule
@@ -30,7 +30,7 @@ from ..pipeline import Sampling, T2IPipeline, find_model
 from .auxiliary import PerceptualCB, SketchCB, reading_learner
 from .diffusion import SelfCondCB, adamw, diffusion_learner
 from .muon import lion, matrices_apart, muon, tuned
-from .optimise import DTYPES, LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB, get_precision
+from .optimise import LR_KINDS, AccumulateCB, ClipCB, EMACB, GuardCB, LRScheduleCB, PrecisionCB, get_precision
 from .repair import RepairCB
 from .scale import GraphCB
 
@@ -218,7 +218,7 @@ def check_recipe(
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if not r.self_attn and r.net!='unet': raise UserError("setting 'self_attn' is for the network 'unet': a transformer is nothing without")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
-    for name,values in (('net',('dit','unet')), ('features',('random','vgg16')), ('captions',CAPTIONS), ('encoder',ENCODERS), ('text_precision',TEXT_DTYPES), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
+    for name,values in (('net',('dit','unet')), ('features',('random','vgg16')), ('captions',CAPTIONS), ('encoder',ENCODERS), ('text_precision',DTYPES), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
         if getattr(r, name) not in values: raise UserError(f"setting '{name}' is one of {', '.join(map(str, values))}, not {getattr(r, name)!r}")
     recipe_sampling(r); get_schedule(r.schedule); get_weight(r.weight); get_times(r.times); check_prediction(r.prediction)
     if not 1<=len(r.channels)<=16: raise UserError(f"setting 'channels' is 1 to 16 numbers, one for each level, not {len(r.channels)}")
@@ -250,12 +250,10 @@ def recipe_data(
 STORED = 10**6 # Items of which a data set may have no more if its captions are to be read before training unasked
 
 def recipe_captions(
-    r:Recipe, # Which
     train, valid, # From `recipe_data`
 ):
     "What a frozen language model reads before training: all captions, but for those that are drawn, which hardly come twice, and for a large set"
-    few = r.encoder!='words' and not r.tune and not train.drawn and len(train)<=STORED
-    return chain(train.all_captions(), valid.all_captions()) if few else ()
+    return () if train.drawn or len(train)>STORED else chain(train.all_captions(), valid.all_captions())
 
 def recipe_learner(
     r:Recipe, # With `images` known
@@ -264,8 +262,8 @@ def recipe_learner(
 ): # A `DiffusionLearner`; train it with `learn.fit_images(r.images)`
     "A fastai `Learner` that trains the recipe"
     train,valid = recipe_data(r)
-    model = recipe_model(r, () if r.encoder!='words' else islice(train.all_captions(), 5000 if train.drawn else 100_000))
-    use_cache(model.encoder, recipe_captions(r, train, valid), default_device(device))
+    model = recipe_model(r, islice(train.all_captions(), 5000 if train.drawn else 100_000))
+    use_cache(model.encoder, recipe_captions(train, valid), default_device(device))
     dls = get_dls(train, valid, bs=r.batch, seed=r.seed, device=device, num_workers=r.workers)
     times = get_times(r.times, get_schedule(r.schedule), **({'mean':r.times_mean} if r.times=='logit-normal' else {}))
     own = [AccumulateCB(r.accumulate)]*(r.accumulate>1) + [ClipCB(r.clip), GuardCB(), EMACB(r.ema), PrecisionCB(get_precision(r.precision, device)),

@@ -12,10 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..core import UserError
+from ..core import DTYPES, UserError
 from ..text.encoders import TextCond
 from .diffusion import TrainCB, find_cb
-from .optimise import DTYPES
 
 # %% ../../nbs/63_train.scale.ipynb #64a00010
 class Flat(nn.Module):
