@@ -181,7 +181,7 @@ def cmd_presets(a):
     from t2i_nb.train.recipes import PRESETS
     wide = max(map(len, PRESETS))
     for r in PRESETS.values():
-        print(f"{r.name:{wide}} {r.data or 'a folder':9} {r.size:3} px  " + (f'{r.images:,} pictures' if r.images else f'{r.minutes:g} minutes'))
+        print(f"{r.name:{wide}} {r.data or 'a folder':9} {r.size:3} px  " + (f'{r.images:,} pictures' if r.images else f'{r.minutes:g} minutes') + (f', reads with {r.encoder}' if r.encoder!='words' else ''))
 
 # %% ../nbs/67_cli.ipynb #77cd8c5e
 def setting(text):

@@ -7,12 +7,12 @@ __all__ = ['SEGMENT', 'MEMO', 'cache_key', 'caption_keys', 'caption_bytes', 'Tex
            'use_cache']
 
 # %% ../../nbs/12_text.cache.ipynb #12a00003
-import errno, hashlib, shutil, sys, uuid, warnings
+import contextlib, errno, hashlib, shutil, sys, uuid, warnings
 from pathlib import Path
 
 import numpy as np, torch
 from fastcore.basics import patch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tqdm import tqdm
@@ -27,7 +27,6 @@ def cache_key(
 )->str: # Kind, tokens, precision, and 16 hexadecimal digits of all that decides what it says
     "The name of a language model's answers"
     h = hashlib.sha256(f'{lm.kind}|{lm.weights}|{lm.max_len}|{lm.precision}'.encode())
-    for p in sorted(p for end in ('json','txt','model') for p in lm.folder.glob(f'*.{end}')): h.update(p.name.encode()+p.read_bytes()) # configuration and tokenizer
     return f'{lm.kind}-{lm.max_len}-{lm.precision}-{h.hexdigest()[:16]}'
 
 def caption_keys(
@@ -57,7 +56,7 @@ class TextCache:
     ):
         self.lm,self.folder = lm,Path(folder) if folder else cache_dir('text')/cache_key(lm)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.memo,self.most = {},int(MEMO/caption_bytes(lm, 16))
+        self.memo,self.room = {},MEMO                                        # what was asked for last, and the bytes that are left for more
         self.refresh()
     def __len__(self): return len(self.keys)
     def __deepcopy__(self, memo): return self
@@ -72,6 +71,7 @@ def refresh(self:TextCache):
             warnings.warn(f"'{p}' cannot be read, and its captions will be computed again: {e}")
             if isinstance(e, SafetensorError): self.damaged.append(p)       # else the disk may be well again tomorrow
             continue
+        if not {'keys','starts','tokens','pooled'}<=s.keys(): warnings.warn(f"'{p}' is no part of this store, and is left alone"); continue
         k = s['keys'].numpy().view(np.uint64)
         keys.append(k); at.append(np.stack([np.full(len(k), len(self.segments)), np.arange(len(k))], 1))
         self.segments.append(s)
@@ -115,8 +115,9 @@ def __call__(self:TextCache,
     new = self.lm(missing, device).to('cpu') if missing else None
     fresh = {c:(new.tokens[j][new.mask[j]], new.pooled[j].clone()) for j,c in enumerate(missing)}
     parts = [self.stored(r) if r>=0 else fresh[c] if c in fresh else self.memo[c] for c,r in zip(captions, rows)]
-    self.memo.update(fresh)
-    while len(self.memo)>self.most: del self.memo[next(iter(self.memo))]    # the oldest
+    self.room -= sum(t.nbytes+p.nbytes for t,p in fresh.values())
+    for c in dict.fromkeys(c for c,r in zip(captions, rows) if r<0): self.memo[c] = self.memo.pop(c, None) or fresh[c]
+    while self.room<0: self.room += sum(v.nbytes for v in self.memo.pop(next(iter(self.memo)))) # what was not asked for longest
     n = max((len(t) for t,_ in parts), default=1)
     tokens = torch.zeros(len(parts), n, self.lm.d, dtype=self.lm.dtype)
     for row,(t,_) in zip(tokens, parts): row[:len(t)] = t
@@ -152,7 +153,7 @@ def fill(self:TextCache,
     "Store what is missing. Raises NoRoom where the disk is too small; what is stored by then stays"
     captions = list(captions)
     if not self.plan(captions)[0]: return 0
-    with FileLock(self.folder/'.lock'):
+    with _alone(self.folder/'.lock', say or _warn):
         self.refresh()                                                      # another process may have been here
         for p in self.damaged: p.unlink(missing_ok=True)
         for p in self.folder.glob('.*.safetensors.*'): shutil.rmtree(p, ignore_errors=True) # of a process that was killed in the middle of a file
@@ -168,10 +169,19 @@ def fill(self:TextCache,
                     part = todo[k:k+SEGMENT]
                     self.write(part, self.lm(part, device).to('cpu'))
                     bar.update(len(part))
-        finally: self.refresh()
+        finally: self.refresh(); self.lm.forget()                           # a large network is not to lie beside training
     return len(todo)
 
 def _warn(text): print(text, file=sys.stderr)
+
+@contextlib.contextmanager
+def _alone(path, say):
+    "Inside, no other process fills the store"
+    lock = FileLock(path)
+    try: lock.acquire(timeout=0)
+    except Timeout: say(f"another process is reading captions into '{Path(path).parent}': waiting for it"); lock.acquire()
+    try: yield
+    finally: lock.release()
 
 # %% ../../nbs/12_text.cache.ipynb #12a00016
 @patch
