@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RUN_FILES', 'load_recipe', 'run_folder', 'next_free', 'alone', 'prompts_of', 'ClockCB', 'speed', 'settle',
-           'make_callbacks', 'anchored', 'train', 'finish', 'model_card', 'scored', 'duration', 'score_shapes',
-           'draw_all', 'meter', 'evaluate', 'versions', 'metrics_table']
+           'make_callbacks', 'anchored', 'try_out', 'train', 'finish', 'model_card', 'scored', 'duration',
+           'score_shapes', 'draw_all', 'meter', 'evaluate', 'versions', 'metrics_table']
 
 # %% ../nbs/66_run.ipynb #790a37c5
 import contextlib, json, math, platform, shlex, tempfile, time
@@ -36,7 +36,7 @@ from .train.diffusion import TrainCB, find_cb
 from .train.logging import CSVLogCB, ProgressCB, SampleCB, TensorBoardCB
 from .train.meters import conditioning_meter
 from .train.optimise import get_precision
-from .train.recipes import PRESETS, Recipe, check_recipe, get_recipe, recipe_data, recipe_learner, recipe_pipeline, recipe_reader
+from .train.recipes import PRESETS, Recipe, get_recipe, recipe_data, recipe_learner, recipe_pipeline, recipe_reader
 
 # %% ../nbs/66_run.ipynb #720bddc9
 def load_recipe(out)->Recipe:
@@ -101,8 +101,9 @@ def prompts_of(
     "Fixed prompts: of the shapes world, held-out arrangements where the level has them; else validation captions"
     ds = recipe_data(r)[1]
     captions = dict.fromkeys(ds.captions(range(min(len(ds), 8*n))))
-    usable = [c for c in captions if 0<len(split_words(c))<=MAX_LEN][:n]
-    if not usable: raise UserError(f"none of the captions can be a prompt: they need words, and at most {MAX_LEN} of them")
+    most = r.max_len or MAX_LEN
+    usable = [c for c in captions if 0<len(split_words(c))<=most][:n]
+    if not usable: raise UserError(f"none of the captions can be a prompt: they need words, and at most {most} of them")
     return usable
 
 # %% ../nbs/66_run.ipynb #007bd6f6
@@ -165,6 +166,17 @@ def anchored(
     full = lambda p: str(Path(p).resolve()) if p and Path(p).is_dir() else p
     return replace(r, data=anchored_source(r.data), start=full(r.start), source=full(r.source))
 
+@torch.no_grad()
+def try_out(
+    model, # Of the learner
+    r:Recipe, # Its recipe
+):
+    "Refuse what would stop the run later: a language model that cannot read, or captions that it would be scored by and are too long for it"
+    if r.data in ('shapes','digits'):
+        longest = max(recipe_data(r)[1].all_captions(), key=lambda c: len(split_words(c)))
+        if (n := len(split_words(longest)))>model.encoder.max_len: raise UserError(f"setting 'max_len' is too small for this data: '{longest}' has {n} words, and {model.encoder.max_len} are read")
+    model.encode(prompts_of(r))
+
 def train(
     r:Recipe, # What to train
     out, # The run's folder
@@ -179,6 +191,7 @@ def train(
     saved = resuming and any(p.name[0]!='.' for p in (out/'checkpoints').glob('*')) # else it was killed before the first one
     learn = recipe_learner(replace(r, start='') if saved else r, make_callbacks(r, out), device)
     if not resuming:                                                        # only now: all that can be wrong has been tried
+        try_out(learn.model, r)
         with alone(out) if out.is_dir() else contextlib.nullcontext(): _empty_run(run_folder(out, overwrite=overwrite), r)
     with alone(out):
         if of_files(r.data): save_json({**learn.dls.valid.dataset.left_out, **learn.dls.train.dataset.left_out}, out/'left_out.json')
@@ -212,7 +225,7 @@ def model_card(
 )->str:
     "The README.md of a model"
     known = r.name in PRESETS
-    base = asdict(check_recipe(replace(PRESETS[r.name], data=r.data)) if known else Recipe(r.name))
+    base = asdict(replace(PRESETS[r.name], data=r.data) if known else Recipe(r.name))
     new = {k:v for k,v in asdict(r).items() if k not in ('images','minutes') and v!=base[k]}
     how = ''.join(f" --set {shlex.quote(f'{k}={json.dumps(v)}')}" for k,v in new.items()) if known else ''
     if known and r.data!=PRESETS[r.name].data: how = f" --data {shlex.quote(r.data)}{how}"

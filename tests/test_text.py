@@ -87,3 +87,17 @@ def test_a_disk_that_is_too_small_is_said_and_stops_no_training(t2i, lm, env, ti
     assert asked.returncode == 2 and asked.stderr.splitlines()[-1].startswith('t2i:') and 'make room' in asked.stderr, asked.stderr
     run = train(t2i, env, 'run')
     assert run.returncode == 0 and 'read again every time' in run.stderr, run.stderr
+
+
+def test_a_preset_that_names_a_large_model_runs_with_a_small_one(t2i, tmp_path, env):
+    fresh_language_model('clip', tmp_path/'clip', CAPTIONS, d=32)
+    run = t2i('train', 'diary/run4_xa_clip_fid', '--images', 32, '--n', 2, '--out', 'run', '--device', 'cpu', '--set', 'source=clip', '--set', 'steps=2', env=env)
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path/'run'/'model'/'model.safetensors').exists() and 'source=' in (tmp_path/'run'/'model'/'README.md').read_text()
+    kept = (tmp_path/'run'/'model'/'config.json').read_bytes()
+    weights = tmp_path/'clip'/'model.safetensors'
+    weights.write_bytes(weights.read_bytes()[:500])                          # a new run that cannot read does not replace the old one
+    for why, more in (('cannot be loaded', ['--set', 'source=clip']), ('too small for this data', ['--set', 'encoder=words', '--set', 'max_len=3'])):
+        over = t2i('train', 'diary/run4_xa_clip_fid', '--images', 32, '--out', 'run', '--device', 'cpu', *more, '--overwrite', env=env)
+        assert over.returncode == 2 and why in over.stderr and over.stderr.count('\n') == 1, over.stderr
+    assert (tmp_path/'run'/'model'/'config.json').read_bytes() == kept

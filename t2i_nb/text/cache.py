@@ -62,6 +62,14 @@ class TextCache:
     def __deepcopy__(self, memo): return self
 
 @patch
+def fits(self:TextCache, s:dict)->bool:
+    "Is this a segment of these vectors?"
+    if not {'keys','starts','tokens','pooled'}<=s.keys(): return False
+    k,starts,tokens,pooled = (s[n] for n in ('keys','starts','tokens','pooled'))
+    n,d,same = len(k),self.lm.d,tokens.dtype==pooled.dtype==self.lm.dtype
+    return same and k.dtype==starts.dtype==torch.int64 and k.shape==(n,2) and starts.shape==(n+1,) and tokens.shape==(int(starts[-1]),d) and pooled.shape==(n,d)
+
+@patch
 def refresh(self:TextCache):
     "Look at what is on disk now. A segment that cannot be read is left out, with a warning"
     self.damaged,self.segments,keys,at = [],[],[np.empty((0,2), np.uint64)],[np.empty((0,2), np.int64)]
@@ -71,7 +79,7 @@ def refresh(self:TextCache):
             warnings.warn(f"'{p}' cannot be read, and its captions will be computed again: {e}")
             if isinstance(e, SafetensorError): self.damaged.append(p)       # else the disk may be well again tomorrow
             continue
-        if not {'keys','starts','tokens','pooled'}<=s.keys(): warnings.warn(f"'{p}' is no part of this store, and is left alone"); continue
+        if not self.fits(s): warnings.warn(f"'{p}' is not what this store holds, and its captions will be computed again"); self.damaged.append(p); continue
         k = s['keys'].numpy().view(np.uint64)
         keys.append(k); at.append(np.stack([np.full(len(k), len(self.segments)), np.arange(len(k))], 1))
         self.segments.append(s)

@@ -8,7 +8,7 @@ __all__ = ['HUB', 'TOKENIZER_FILES', 'DECIDING_FILES', 'ROWS', 'MAX_TOKENS', 'EN
            'fresh_language_model', 'PretrainedEncoder', 'make_encoder']
 
 # %% ../../nbs/11_text.pretrained.ipynb #11a00003
-import contextlib, importlib.util, os, re, warnings
+import contextlib, importlib.util, logging as root_logging, os, re, warnings
 from functools import cached_property, lru_cache, partial
 from itertools import groupby
 from pathlib import Path
@@ -68,7 +68,18 @@ def language_folder(
     if not re.fullmatch(r'[\w.-]+/[\w.-]+', repo): raise UserError(f"no folder '{source}': name one with config.json, model.safetensors and the tokenizer's files, or a repository such as {HUB[kind]}")
     return _from_hub(kind, repo)
 
-def _why(e): return next(iter(str(e).strip().splitlines()), type(e).__name__) # the first line of what an exception says
+def _why(e): # what an exception says, in one line
+    lines = str(e).strip().splitlines() or [type(e).__name__]
+    return ' '.join(s.strip() for s in lines[:1+lines[0].endswith(':')])
+
+@contextlib.contextmanager
+def _files_of(folder, trouble):
+    "Libraries meet broken files with exceptions of every kind: here all of them are one line that names the folder"
+    try: yield
+    except UserError: raise
+    except Exception as e:
+        if isinstance(e, MemoryError) or 'memory' in str(e): raise
+        raise UserError(f"'{folder}' {trouble}: {_why(e)}") from None
 
 def _from_hub(kind, repo):
     "The folder of a repository in the hub's cache, fetched if the hub answers"
@@ -95,8 +106,11 @@ def _hush():
         from transformers.utils import logging
         level,bars = logging.get_verbosity(),logging.is_progress_bar_enabled()
         logging.set_verbosity_error(); logging.disable_progress_bar()
+        off = root_logging.root.manager.disable
+        root_logging.disable(root_logging.WARNING)                          # open_clip warns of weights that are loaded a moment later
         try: yield
         finally:
+            root_logging.disable(off)
             logging.set_verbosity(level)
             if bars: logging.enable_progress_bar()
 
@@ -151,9 +165,7 @@ def load_tower(
     empty:bool=False, # Leave its weights at random?
 )->nn.Module: # Evaluation mode, no gradients
     "The network of a language model. Weights that do not fit its configuration are a UserError"
-    with _hush():
-        try: net = (OpenCLIPTower if family(kind)=='open-clip' else HFTower)(folder, dtype, empty)
-        except (OSError, RuntimeError, ValueError, KeyError) as e: raise UserError(f"'{folder}' cannot be loaded as {kind}: {_why(e)}") from None
+    with _hush(), _files_of(folder, f'cannot be loaded as {kind}'): net = (OpenCLIPTower if family(kind)=='open-clip' else HFTower)(folder, dtype, empty)
     return net.eval().requires_grad_(False)
 
 # %% ../../nbs/11_text.pretrained.ipynb #11a00015
@@ -163,20 +175,17 @@ def _room(c)->int|None: # of a configuration of transformers; T5 has none
 def tower_facts(
     kind:str, # One of `HUB`
     folder:Path, # From `language_folder`
-)->tuple: # Width of its vectors, and the most tokens it reads (None: any number)
+)->tuple: # Width of its vectors, the most tokens it reads (None: any number), and how many tokens it knows
     "What can be known of a language model without its weights; another family than the name says is a UserError"
-    if family(kind)=='open-clip':
-        if not (folder/'open_clip_config.json').is_file(): raise UserError(f"'{folder}' is no model of open_clip: it has no open_clip_config.json")
-        text = load_json(folder/'open_clip_config.json')['model_cfg']['text_cfg']
-        return text.get('width', 512),text.get('context_length', 77)
-    try:
-        with _hush():
-            from transformers import AutoConfig
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as e: raise UserError(f"'{folder}' cannot be read as {kind}: {_why(e)}") from None
+    with _hush(), _files_of(folder, f'cannot be read as {kind}'):
+        if family(kind)=='open-clip':
+            text = load_json(folder/'open_clip_config.json')['model_cfg']['text_cfg']
+            return text.get('width', 512),text.get('context_length', 77),text.get('vocab_size', 49408)
+        from transformers import AutoConfig
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.model_type not in (family(kind),f'{family(kind)}_text_model'): raise UserError(f"'{folder}' holds a {config.model_type}, and '{kind}' is a {family(kind)}")
     config = getattr(config, 'text_config', config)
-    return config.hidden_size,_room(config)
+    return config.hidden_size,_room(config),config.vocab_size
 
 def language_hash(
     folder:Path, # From `language_folder`
@@ -196,14 +205,12 @@ def _tokenizer(kind:str, folder:Path):
     os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')                # its threads and forked workers do not mix
     if family(kind)=='open-clip':
         import open_clip
-        try: tok = open_clip.get_tokenizer(f'local-dir:{folder}')
-        except (OSError, ValueError, KeyError) as e: raise UserError(f"'{folder}' has no tokenizer that can be read: {_why(e)}") from None
+        with _files_of(folder, 'has no tokenizer that can be read'): tok = open_clip.get_tokenizer(f'local-dir:{folder}')
         if not hasattr(tok, 'sot_token_id'): raise UserError(f"'{folder}' reads text in another way than CLIP, with a {type(tok).__name__}: it is not supported")
         return tok
-    with _hush():
+    with _hush(), _files_of(folder, 'has no tokenizer that can be read'):
         from transformers import AutoTokenizer
-        try: return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as e: raise UserError(f"'{folder}' has no tokenizer that can be read: {_why(e)}") from None
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 class LanguageModel:
     "A frozen text model with its tokenizer. Its network is loaded at the first caption"
@@ -217,7 +224,7 @@ class LanguageModel:
         if precision not in DTYPES: raise UserError(f"no precision '{precision}' of text: choose from {', '.join(DTYPES)}")
         self.kind,self.source,self.precision,self.dtype = kind,source,precision,DTYPES[precision]
         self.folder = language_folder(kind, source, weights)
-        self.d,room = tower_facts(kind, self.folder)
+        self.d,room,self.known = tower_facts(kind, self.folder)
         if max_len is not None and not 3<=max_len<=(room or 4096): raise UserError(f"max_len of '{kind}' is 3 to {room or 4096} tokens, not {max_len}")
         self.max_len = max_len or min(MAX_TOKENS, room or MAX_TOKENS)
     def __deepcopy__(self, memo): return self                               # it never changes, and may be large
@@ -233,13 +240,16 @@ def tokenize(self:LanguageModel,
     captions, # `b` strings
 )->list: # `b` lists of token numbers, special ones included, none longer than `max_len`
     "Captions as numbers, with a warning if one is cut"
-    captions,tok = listed(captions),_tokenizer(self.kind, self.folder)
-    if family(self.kind)=='open-clip':
-        ids = [[tok.sot_token_id, *tok.encode(c), tok.eot_token_id] for c in captions]
-        cut = [s if len(s)<=self.max_len else s[:self.max_len-1]+s[-1:] for s in ids]
-    else:
-        ids = tok(captions, verbose=False)['input_ids'] if captions else []
-        cut = tok(captions, truncation=True, max_length=self.max_len)['input_ids'] if any(len(s)>self.max_len for s in ids) else ids
+    captions = listed(captions)
+    with _files_of(self.folder, 'has a tokenizer that cannot be used'):
+        tok = _tokenizer(self.kind, self.folder)
+        if family(self.kind)=='open-clip':
+            ids = [[tok.sot_token_id, *tok.encode(c), tok.eot_token_id] for c in captions]
+            cut = [s if len(s)<=self.max_len else s[:self.max_len-1]+s[-1:] for s in ids]
+        else:
+            ids = tok(captions, verbose=False)['input_ids'] if captions else []
+            cut = tok(captions, truncation=True, max_length=self.max_len)['input_ids'] if any(len(s)>self.max_len for s in ids) else ids
+    if max(map(max, filter(None, cut)), default=0)>=self.known: raise UserError(f"the tokenizer in '{self.folder}' is of another model: it knows more tokens than the {self.known:,} of this one")
     if (long := max(map(len, ids), default=0))>self.max_len: warnings.warn(f'a caption of {long} tokens is cut to {self.max_len}')
     return cut
 
@@ -292,6 +302,7 @@ def __call__(self:LanguageModel,
             tokens,mask,pooled = self.states([ids[i] for i in rs], device, net)
             m = min(n, tokens.shape[1])
             out.tokens[rs,:m],out.mask[rs,:m],out.pooled[rs] = tokens[:,:m],mask[:,:m],pooled
+    if net is None and not out.pooled.isfinite().all(): raise UserError(f"'{self.folder}' says numbers that are not finite: are its weights broken, or is {self.precision} too small for them?")
     return out
 
 # %% ../../nbs/11_text.pretrained.ipynb #11a00028

@@ -172,6 +172,9 @@ READ_IF = { # What some recipes read and others do not: when, and which settings
     'a language model':(lambda r: r.encoder!='words', ('source','tune','text_precision')),
     'logit-normal times':(lambda r: r.times=='logit-normal', ('times_mean',)),
     'a perceptual loss':(lambda r: r.perceptual>0, ('features',)),
+    'a rate that falls':(lambda r: r.lr_kind!='constant', ('cooldown',)),
+    'guidance':(lambda r: r.guidance>1, ('interval','rescale')),
+    'a network that attends':(lambda r: r.net=='dit' or len(r.attn)>0, ('heads','context')),
     'practice on spoilt pictures':(lambda r: r.repair>0, ('repair_start',)),
 }
 
@@ -268,6 +271,8 @@ def recipe_captions(
     "What a frozen language model reads before training: all captions, but for those that are drawn, which have no end, and for a large set"
     return () if train.drawn or len(train)>STORED else chain(train.all_captions(), valid.all_captions())
 
+def _tune(r): return r.tune if r.encoder!='words' else 0.                    # a recipe in a file may hold what nothing reads
+
 def recipe_learner(
     r:Recipe, # With `images` known
     cbs=(), # Further callbacks: progress, logs, samples, checkpoints
@@ -283,7 +288,7 @@ def recipe_learner(
            LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [PerceptualCB(r.perceptual, r.features)]*(r.perceptual>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0) + [SelfCondCB()]*r.self_cond
     if r.graph and dls.device.type=='cuda' and r.accumulate==1 and not r.self_cond: own.append(GraphCB())
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
-                             offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, cbs=[*own, *cbs], **tuned(OPTIMIZERS[r.opt], r.lr, r.tune))
+                             offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, cbs=[*own, *cbs], **tuned(OPTIMIZERS[r.opt], r.lr, _tune(r)))
 
 def recipe_reader(
     r:Recipe, # With `images` known
@@ -292,7 +297,7 @@ def recipe_reader(
     device=None, # The best there is by default
 ): # A `DiffusionLearner`, for `read(learn, r.read)`
     "A learner that teaches the recipe's encoder to read, on its pictures at 8x8"
-    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), p_drop=r.p_drop, seed=r.seed, device=device, tune=r.tune,
+    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), p_drop=r.p_drop, seed=r.seed, device=device, tune=_tune(r),
                            cbs=[PrecisionCB(get_precision(r.precision, device)), *cbs])
 
 def recipe_pipeline(
