@@ -162,7 +162,7 @@ PRESETS = {r.name:r for r in (
 )}
 
 
-# %% ../../nbs/64_train.recipes.ipynb #64a00041
+# %% ../../nbs/64_train.recipes.ipynb #64a00040
 FILE_SETTINGS = ('captions','crop','flip','broken')
 READ_IF = { # What some recipes read and others do not: when, and which settings
     'pictures in files':(lambda r: of_files(r.data), FILE_SETTINGS),
@@ -178,6 +178,7 @@ READ_IF = { # What some recipes read and others do not: when, and which settings
     'practice on spoilt pictures':(lambda r: r.repair>0, ('repair_start',)),
 }
 
+# %% ../../nbs/64_train.recipes.ipynb #64a00041
 def get_recipe(
     name, # A preset's name, or a JSON file with settings; it may name a `preset` to start from
     /, **changes, # Settings that differ; None means unchanged
@@ -232,6 +233,7 @@ def check_recipe(
     if r.name not in PRESETS and (r.name in ('','.','..') or not r.name.isprintable() or Path(r.name).name!=r.name): raise UserError(f"setting 'name' must be a plain name, not '{r.name}'")
     if not r.data: raise UserError('name the pictures: --data FOLDER')
     if (r.images is None)==(r.minutes is None): raise UserError("set 'images' or 'minutes'" + (': one of them' if r.images is None else ', not both'))
+    if r.tune and r.encoder=='words': raise UserError("setting 'tune' is for a language model: words are trained along anyway, set tune=0")
     if r.sketch and r.net!='dit': raise UserError(f"setting 'sketch' is for the network 'dit': {r.net} has none, set sketch=0")
     if r.opt not in OPTIMIZERS: raise UserError(f"no optimizer '{r.opt}': choose from {', '.join(OPTIMIZERS)}")
     for name,values in (('net',('dit','unet','efficient')), ('features',('random','vgg16')), ('captions',CAPTIONS), ('encoder',ENCODERS), ('text_precision',DTYPES), ('lr_kind',LR_KINDS), ('precision',('auto',*DTYPES)), ('level',LEVELS)):
@@ -271,8 +273,6 @@ def recipe_captions(
     "What a frozen language model reads before training: all captions, but for those that are drawn, which have no end, and for a large set"
     return () if train.drawn or len(train)>STORED else chain(train.all_captions(), valid.all_captions())
 
-def _tune(r): return r.tune if r.encoder!='words' else 0.                    # a recipe in a file may hold what nothing reads
-
 def recipe_learner(
     r:Recipe, # With `images` known
     cbs=(), # Further callbacks: progress, logs, samples, checkpoints
@@ -288,7 +288,7 @@ def recipe_learner(
            LRScheduleCB(r.lr_kind, warmup=r.warmup, cooldown=r.cooldown, total=r.images)] + [SketchCB(r.sketch)]*(r.sketch>0) + [PerceptualCB(r.perceptual, r.features)]*(r.perceptual>0) + [RepairCB(r.repair, start=round(r.repair_start*r.images))]*(r.repair>0) + [SelfCondCB()]*r.self_cond
     if r.graph and dls.device.type=='cuda' and r.accumulate==1 and not r.self_cond: own.append(GraphCB())
     return diffusion_learner(dls, model, schedule=r.schedule, prediction=r.prediction, times=times, weight=r.weight,
-                             offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, cbs=[*own, *cbs], **tuned(OPTIMIZERS[r.opt], r.lr, _tune(r)))
+                             offset=r.offset, immiscible=r.immiscible, p_drop=r.p_drop, seed=r.seed, cbs=[*own, *cbs], **tuned(OPTIMIZERS[r.opt], r.lr, r.tune))
 
 def recipe_reader(
     r:Recipe, # With `images` known
@@ -297,7 +297,7 @@ def recipe_reader(
     device=None, # The best there is by default
 ): # A `DiffusionLearner`, for `read(learn, r.read)`
     "A learner that teaches the recipe's encoder to read, on its pictures at 8x8"
-    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), p_drop=r.p_drop, seed=r.seed, device=device, tune=_tune(r),
+    return reading_learner(encoder, *recipe_data(replace(r, size=8, images=r.read)), p_drop=r.p_drop, seed=r.seed, device=device, tune=r.tune,
                            cbs=[PrecisionCB(get_precision(r.precision, device)), *cbs])
 
 def recipe_pipeline(
