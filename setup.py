@@ -26,7 +26,7 @@ setup(
                  'Programming Language :: Python :: 3'],
     packages=packages,
     package_dir={f'{lib}.pretrained': 'pretrained'},
-    package_data={f'{lib}.pretrained': ['README.md', '*/*.json', '*/model.safetensors', '*/README.md']},
+    package_data={f'{lib}.pretrained': ['README.md', *(f'{d}/{f}' for d in ('*', 'extractors/*') for f in ('*.json', 'model.safetensors', 'README.md'))]},
     install_requires=cfg['requirements'].split(), extras_require=extras,
     python_requires='>=' + cfg['min_python'],
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': [f'{lib}={lib}._modidx:d']},

@@ -14,7 +14,7 @@ from t2i_nb.data.shapes import split_categories
 from t2i_nb.diffusion.solvers import SAMPLERS
 from t2i_nb.evaluate.grader import grade, wilson
 from t2i_nb.pipeline import T2IPipeline
-from t2i_nb.train.meters import interval
+from t2i_nb.evaluate.scores import interval
 
 TWICE = ('heun', 'dpm++2s', 'dpm++sde')                                     # two questions a step, one in the last
 EVALUATIONS = (2, 4, 6, 8, 16, 32)

@@ -25,7 +25,7 @@ from .pipeline import T2IPipeline
 from .run import draw_all
 from .train.auxiliary import read
 from .train.logging import ScoreCB, keep_lines, whole_lines, writing
-from .train.meters import interval
+from .evaluate.scores import interval
 from .train.recipes import VALID_SEED, Recipe, check_recipe, get_recipe, recipe_learner, recipe_pipeline, recipe_reader
 
 # %% ../nbs/68_ablate.ipynb #68a00007

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['DTYPES', 'LITTER', 'PICTURES', 'UserError', 'from_uint8', 'to_uint8', 'on_white', 'from_pil', 'to_pil', 'image_grid',
            'plot_style', 'show_images', 'seeded', 'picture_noise', 'default_device', 'bcast', 'check_writable',
-           'atomic_path', 'refuse_others', 'save_json', 'save_tensors', 'load_json', 'cache_dir', 'digest',
-           'check_picture', 'save_picture', 'save_captioned', 'from_config']
+           'atomic_path', 'refuse_others', 'save_json', 'save_tensors', 'load_json', 'cache_dir', 'pretrained_folder',
+           'digest', 'check_picture', 'save_picture', 'save_captioned', 'from_config']
 
 # %% ../nbs/00_core.ipynb #c85366bc
 import contextlib, hashlib, inspect, json, os, re, shutil, tempfile, textwrap, types, typing, warnings
+from importlib import resources
 from pathlib import Path
 
 import numpy as np, torch
@@ -249,6 +250,13 @@ def cache_dir(*parts)->Path:
     p = Path(os.environ.get('T2I_CACHE', '~/.cache/t2i_nb')).expanduser().joinpath(*parts)
     p.mkdir(parents=True, exist_ok=True)
     return p
+
+# %% ../nbs/00_core.ipynb #c0c0a013
+def pretrained_folder()->Path:
+    "What is shipped: inside the installed package, or beside it in a checkout"
+    inside = Path(str(resources.files('t2i_nb')))/'pretrained'
+    return inside if inside.is_dir() else inside.parent.parent/'pretrained'
+
 
 # %% ../nbs/00_core.ipynb #c0c0a005
 def digest(

@@ -33,7 +33,7 @@ from .models.probe import attention_maps
 from .models.t2i import n_params
 from .pipeline import T2IPipeline
 from .train.logging import plot_loss, read_log, train_rulers
-from .train.meters import plot_conditioning
+from .evaluate.conditioning import plot_conditioning
 from .train.recipes import Recipe
 
 # %% ../nbs/65_report.ipynb #c78b6ed5

@@ -34,7 +34,7 @@ from .train.auxiliary import read
 from .train.checkpoint import CheckpointCB, resume, state_of, write_checkpoint
 from .train.diffusion import TrainCB, find_cb
 from .train.logging import CSVLogCB, ProgressCB, SampleCB, TensorBoardCB
-from .train.meters import conditioning_meter
+from .evaluate.conditioning import conditioning_meter
 from .train.optimise import get_precision
 from .train.recipes import PRESETS, Recipe, get_recipe, recipe_data, recipe_learner, recipe_pipeline, recipe_reader
 

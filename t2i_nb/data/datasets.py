@@ -136,7 +136,7 @@ class LabelledDataset(Captioned):
         frames = [self.frames[int(unit_hash(f'frame|{self.keys[i]}')*len(self.frames))] for i in idxs]
         return [_article(f.format(self.names[self.labels[i]])) for f,i in zip(frames, idxs)]
 
-def _article(text): return re.sub(r'\ba (?=[aeiou])', 'an ', text)
+def _article(text): return re.sub(r'\ba (?=(?!one\b)[aeiou])', 'an ', text)
 
 class DigitsDataset(LabelledDataset):
     "scikit-learn's 1,797 handwritten digits (Alpaydin and Kaynak 1998), 8x8, ink black on white, enlarged"
