@@ -13,7 +13,7 @@ from t2i_nb.data.datasets import get_dataset
 from t2i_nb.diffusion.objectives import mse_per_sample, noisify
 from t2i_nb.diffusion.schedules import get_schedule
 from t2i_nb.evaluate.grader import accuracy, grade
-from t2i_nb.run import draw_all
+from t2i_nb.judge import draw_all
 from t2i_nb.train.auxiliary import read
 from t2i_nb.train.recipes import NO_BOTTOM, get_recipe, recipe_learner, recipe_pipeline, recipe_reader
 

@@ -10,7 +10,7 @@ import torch
 from t2i_nb.core import default_device
 from t2i_nb.data.datasets import get_dataset
 from t2i_nb.evaluate.grader import accuracy, grade
-from t2i_nb.run import draw_all
+from t2i_nb.judge import draw_all
 from t2i_nb.train.recipes import get_recipe, recipe_learner, recipe_pipeline
 
 CHANGES = dict(weight='uniform', lr=1e-3, cooldown=1., ema=.995, seed=11)

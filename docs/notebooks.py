@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A module imports from its own floor or a lower one; a new notebook takes a free number on its floor
 BANDS = [
     (0, 0, 'Core', ['core']), (1, 9, 'Data', ['data']), (10, 19, 'Text', ['text']), (20, 29, 'Diffusion', ['diffusion']),
-    (30, 39, 'Models', ['models']), (40, 49, 'Evaluation', ['evaluate']), (50, 54, 'Pipeline', ['pipeline', 'edit', 'rank']),
+    (30, 39, 'Models', ['models']), (40, 49, 'Evaluation', ['evaluate']), (50, 54, 'Pipeline', ['pipeline', 'edit', 'judge', 'rank']),
     (55, 64, 'Training', ['train']), (65, 69, 'Whole jobs', ['report', 'run', 'cli', 'ablate', 'app']), (70, 99, 'Studies', [])]
 
 

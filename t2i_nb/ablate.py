@@ -22,7 +22,7 @@ from .diffusion.guidance import Denoiser
 from .diffusion.objectives import mse_per_sample, noisify
 from .evaluate.grader import accuracy, grade
 from .pipeline import T2IPipeline
-from .run import draw_all
+from .judge import draw_all
 from .train.auxiliary import read
 from .train.logging import ScoreCB, keep_lines, whole_lines, writing
 from .evaluate.scores import interval

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['number', 'filled', 'cmd_sample', 'how_to_draw', 'free_name', 'read_picture', 'cmd_edit', 'asked', 'cmd_train',
-           'cmd_demo', 'finished', 'cmd_eval', 'cmd_info', 'cmd_cache_text', 'cmd_presets', 'setting', 'make_parser',
-           'main', 'out_of_memory', 'explain']
+           'cmd_demo', 'finished', 'cmd_eval', 'cmd_info', 'cmd_cache_text', 'cmd_presets', 'cmd_fid', 'setting',
+           'make_parser', 'main', 'out_of_memory', 'explain']
 
 # %% ../nbs/67_cli.ipynb #b07e1871
 import argparse, ast, contextlib, errno, json, os, shlex, signal, sys, warnings
@@ -40,12 +40,16 @@ def filled(text):
 # %% ../nbs/67_cli.ipynb #9a175a80
 def cmd_sample(a):
     "Draw pictures of prompts"
-    from t2i_nb.core import check_picture, save_picture, save_captioned
+    from t2i_nb.core import UserError, check_picture, save_picture, save_captioned
     from t2i_nb.pipeline import T2IPipeline
+    if a.best_of: from t2i_nb.rank import best_of
     out = Path(a.out) if a.out else free_name('sample.png')
     check_picture(out, many=len(a.prompts)*a.n>1)
     pipe = T2IPipeline.from_pretrained(a.model, a.device)
-    xs = pipe(a.prompts, a.n, a.seed, negative=a.negative, **how_to_draw(a))
+    if a.best_of:
+        if a.n>a.best_of: raise UserError(f'--n {a.n} of --best-of {a.best_of}: draw at least as many as are kept')
+        xs,_ = best_of(pipe, a.prompts, a.best_of, a.n, a.scorer, a.seed, a.source or '', negative=a.negative, **how_to_draw(a))
+    else: xs = pipe(a.prompts, a.n, a.seed, negative=a.negative, **how_to_draw(a))
     if len(xs)==1: save_picture(xs[0], out, a.prompts[0])
     else: save_captioned(xs, [p for p in a.prompts for _ in range(a.n)], out, ncols=min(a.n, 8) if a.n>1 else min(len(xs), 4))
     print(out)
@@ -131,7 +135,7 @@ def cmd_demo(a):
 
 def finished(metrics, out):
     "What is said at the end of a run"
-    from t2i_nb.run import metrics_table
+    from t2i_nb.judge import metrics_table
     print(metrics_table(metrics))
     print(f'model   {out}/model      t2i sample {shlex.quote(str(out))} "a prompt"')
     print(f'report  {out}/report.html')
@@ -141,12 +145,12 @@ def cmd_eval(a):
     "Score a model"
     from t2i_nb.core import UserError, atomic_path
     from t2i_nb.pipeline import T2IPipeline
-    from t2i_nb.run import evaluate, metrics_table
+    from t2i_nb.judge import evaluate, metrics_table
     file = a.json if a.json!='-' else None
     if file and Path(file).is_dir(): raise UserError(f"'{file}' is a folder: name a file for the scores")
     pipe = T2IPipeline.from_pretrained(a.model, a.device)
     with atomic_path(file) if file else contextlib.nullcontext() as tmp:     # opened first: no one waits an hour to hear that it cannot be
-        metrics = evaluate(pipe, a.model, a.data, a.level, a.n, a.seed)
+        metrics = evaluate(pipe, a.model, a.data, a.level, a.n, a.seed, a.extractor or '', a.source or '')
         print(json.dumps(metrics) if a.json=='-' else metrics_table(metrics))
         if file: tmp.write_text(json.dumps(metrics, indent=1)+'\n')
 
@@ -182,6 +186,22 @@ def cmd_presets(a):
     wide = max(map(len, PRESETS))
     for r in PRESETS.values():
         print(f"{r.name:{wide}} {r.data or 'a folder':9} {r.size:3} px  " + (f'{r.images:,} pictures' if r.images else f'{r.minutes:g} minutes') + (f', reads with {r.encoder}' if r.encoder!='words' else ''))
+
+# %% ../nbs/67_cli.ipynb #67f00001
+def cmd_fid(a):
+    "How far the pictures of one folder are from those of another"
+    from t2i_nb.core import UserError, atomic_path, default_device
+    from t2i_nb.evaluate.features import PictureFolder, get_extractor
+    from t2i_nb.evaluate.measure import measure_pictures, score_table
+    file = a.json if a.json!='-' else None
+    if file and Path(file).is_dir(): raise UserError(f"'{file}' is a folder: name a file for the scores")
+    who,(x,real) = get_extractor(a.extractor, a.source or '', default_device(a.device)),(PictureFolder(d) for d in (a.samples, a.real))
+    if x.size!=real.size: raise UserError(f"'{a.samples}' holds pictures of {x.size[0]}x{x.size[1]} and '{a.real}' of {real.size[0]}x{real.size[1]}: bring them to one size first")
+    with atomic_path(file) if file else contextlib.nullcontext() as tmp:
+        scores = measure_pictures(x, real, who, a.measures, name=str(a.real))
+        d = {k:s.to_dict() for k,s in scores.items()}
+        print(json.dumps(d) if a.json=='-' else score_table(scores))
+        if file: tmp.write_text(json.dumps(d, indent=1)+'\n')
 
 # %% ../nbs/67_cli.ipynb #77cd8c5e
 def setting(text):
@@ -241,11 +261,14 @@ def _drawing(c):
     c.add_argument('--spacing', help='of the steps: trailing, leading, linspace, quadratic, karras, logsnr or ays')
 
 def _models(command):
-    "Options of sample, edit, eval and info"
-    s,m,e,i = command(cmd_sample),command(cmd_edit),command(cmd_eval),command(cmd_info)
+    "Options of sample, edit, eval, fid and info"
+    s,m,e,f,i = command(cmd_sample),command(cmd_edit),command(cmd_eval),command(cmd_fid),command(cmd_info)
     for c in (s,m,e,i): c.add_argument('model', type=filled, help="a folder, or a shipped model such as 'shapes32'")
     s.add_argument('prompts', nargs='+', metavar='prompt', help='what to draw')
     s.add_argument('--restarts', type=number(int, 0, 100), help='how often the middle of the way is walked again')
+    s.add_argument('--best-of', type=number(int, 1, 10_000), metavar='N', help='draw N of each prompt and keep the best --n of them, the best first')
+    s.add_argument('--scorer', default='loss', help="who chooses: loss (the model itself), tags or grader (of shapes), tags or digits (of digits), or clip (loss)")
+    s.add_argument('--source', type=filled, help='where the weights of clip are: a folder')
     m.add_argument('picture', type=filled, help='what to change; it is brought to the size of the model')
     m.add_argument('prompt', help='what it is to show')
     g = m.add_mutually_exclusive_group()
@@ -258,7 +281,14 @@ def _models(command):
     e.add_argument('--data', type=filled, help="as for train; what it was trained on by default")
     e.add_argument('--level', type=number(int, 1), help='level of the shapes world, 1 to 3')
     e.add_argument('--n', type=number(int, 1, 1_000_000), default=1000, help='captions per split (1000), or a few more: every category gets as many')
-    e.add_argument('--json', type=filled, help='file to write the scores to; - prints them, and nothing else')
+    f.add_argument('samples', type=filled, help='a folder of pictures, all of one size')
+    f.add_argument('real', type=filled, help='the pictures that they are compared with')
+    f.add_argument('--measures', nargs='+', choices=('fid','kid','cmmd','prdc','sliced'), default=('fid','kid','cmmd','prdc','sliced'), help='which; all by default')
+    for c in (e,f):
+        c.add_argument('--extractor', type=filled, default=None if c is e else 'inception', help='who looks: inception, clip, dinov2, lite0, shapes, digits, or a folder'+('; by default what suits the data' if c is e else ' (inception)'))
+        c.add_argument('--source', type=filled, help='where its weights are: a file for inception, a folder for clip and dinov2')
+        c.add_argument('--json', type=filled, help='file to write the scores to; - prints them, and nothing else')
+    f.add_argument('--device', help='cpu, cuda or mps; the best there is by default')
     for c in (s,m,e):
         c.add_argument('--seed', type=number(int, 0, 2**63-1), default=0, help='seed of noise (and of captions)')
         c.add_argument('--device', help='cpu, cuda or mps; the best there is by default')

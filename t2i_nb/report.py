@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['THEMES', 'SPLIT_NAMES', 'SECTIONS', 'CSS', 'png', 'picture', 'themed', 'showcase', 'verdicts', 'cards', 'stages',
            'growth', 'data_m2', 'loss_lines', 'loss_plots', 'scored', 'accuracy_plot', 'table', 'accuracy_table',
-           'film_strip', 'film_html', 'heard_words', 'heard_html', 'meter_table', 'settings_table', 'facts', 'duration',
-           'read_run', 'headline', 'tiles', 'page_html', 'write_report']
+           'film_strip', 'film_html', 'heard_words', 'heard_html', 'distance_table', 'plot_scores', 'meter_table',
+           'settings_table', 'facts', 'duration', 'read_run', 'headline', 'tiles', 'page_html', 'write_report']
 
 # %% ../nbs/65_report.ipynb #95e10fed
 import base64, io
@@ -28,11 +28,13 @@ from .diffusion.schedules import get_schedule
 from .diffusion.objectives import get_times
 from .evaluate.digits import digit_judge, digit_pixels
 from .evaluate.grader import grade
+from .evaluate.overfit import plot_gap
+from .evaluate.scores import Score, at_floor
 from .models.layers import Attention
 from .models.probe import attention_maps
 from .models.t2i import n_params
 from .pipeline import T2IPipeline
-from .train.logging import plot_loss, read_log, train_rulers
+from .train.logging import plot_loss, read_log, read_scores, train_rulers
 from .evaluate.conditioning import plot_conditioning
 from .train.recipes import Recipe
 
@@ -260,6 +262,31 @@ def heard_html(
     boxes = ''.join(f'<div>{picture(m, f"attention to {w}")}<span>{escape(w)}</span></div>' for m,w in zip([image,*maps], ['',*words]))
     return f'<figure class="heard">{boxes}</figure>'
 
+# %% ../nbs/65_report.ipynb #65d00002
+def distance_table(
+    scores:dict, # `distances` of metrics.json
+)->str: # HTML
+    "Distances with their intervals, and what real pictures get"
+    fmt = lambda v: f'{v:.4g}'
+    def row(k, s):
+        said = '' if at_floor(s) is None else 'as real, at this n' if at_floor(s) else 'not as real'
+        ci = f'<small>{fmt(s.ci[0])} to {fmt(s.ci[1])}</small>' if s.ci else ''
+        return [k, fmt(s.value)+ci, '-' if s.floor is None else fmt(s.floor), said]
+    s = {k:Score.from_dict(v) for k,v in scores.items()}
+    one = next(iter(s.values()))
+    return table([row(k, v) for k,v in s.items()], [f'{one.n:,} samples, {one.n_real:,} real', 'value', 'real pictures', '']) + f'<p class="look">Looked at by <code>{escape(one.extractor)}</code>, {escape(one.resize)}; real pictures <code>{escape(one.real)}</code>.</p>'
+
+def plot_scores(
+    history:list, # From `read_scores`
+    ax, # Matplotlib axes
+    name:str='fid', # Which of them
+):
+    "A distance over training, with what real pictures get"
+    at,ss = [h['images'] for h in history],[h[name] for h in history]
+    ax.errorbar(at, [s['value'] for s in ss], [(s['ci'][1]-s['ci'][0])/2 if s['ci'] else 0 for s in ss], marker='o', ms=4, capsize=2, label='samples')
+    ax.axhline(ss[-1]['floor'], color='0.4', ls='--', label='real pictures')
+    ax.set(xlabel='pictures seen', ylabel=name.upper(), ylim=(0,None)); ax.legend(fontsize=8)
+
 # %% ../nbs/65_report.ipynb #c12ed3ae
 _MISLED = dict(shuffled="another picture's caption", null='no caption', relation='one relation turned round', colour='one colour changed', count='one number changed')
 
@@ -314,6 +341,7 @@ def read_run(
     log = read_log(out) if (out/'log.csv').exists() else None
     return SimpleNamespace(out=out, config=read('config.json', {}), log=log if log is not None and len(log) else None, metrics=read('metrics.json', {}),
         grids={int(p.stem):p for p in (out/'samples').glob('*.png') if p.stem.isdigit()}, prompts=read('samples/prompts.json', []),
+        scores=read_scores(out/'scores.jsonl') if (out/'scores.jsonl').exists() else [],
         pipe=T2IPipeline.from_pretrained(out/'model', device) if (out/'model'/'model.safetensors').exists() else None)
 
 def headline(
@@ -372,6 +400,19 @@ def _accuracy(run):
     plot = themed(lambda ax: accuracy_plot(run.metrics, ax), 'accuracy by category and split', (4.8,4.6))
     return f'<div class="plots">{plot}{accuracy_table(run.metrics)}</div>'
 
+def _distances(run):
+    d,h = run.metrics.get('distances'),run.scores
+    plot = themed(lambda ax: plot_scores(h, ax), 'FID over training') if len(h)>1 else ''
+    cost = f'<p class="look">The curve took {100*h[-1]["share"]:.1f} % of the training time; {h[-1]["fid"]["n"]} samples each, of few steps.</p>' if len(h)>1 else ''
+    return f'<div class="plots">{plot}<div>{distance_table(d) if d else ""}{cost}</div></div>' if d or plot else ''
+
+def _memory(run):
+    m = run.metrics.get('memory')
+    if not m: return ''
+    c,g = m['copies'],m['gap']
+    text = f'<p>{100*c["share"]:.1f} % of {c["n"]} samples of training captions are copies of one of {c["known"]:,} training pictures <small>({100*c["ci"][0]:.1f} to {100*c["ci"][1]:.1f} %; among pictures that were not trained on {100*c["rate"]:.0f} % would seem so)</small></p>'
+    return f'<div class="plots">{themed(lambda ax: plot_gap(g, ax), "loss on new pictures over that on trained ones, by noise level") if g else ""}{text}</div>'
+
 def _meter(run):
     m = run.metrics.get('conditioning')
     if not m: return ''
@@ -386,6 +427,8 @@ SECTIONS = (
     ('loss', 'Loss', 'Above the line <i>zero</i> silence would be better; below <i>linear</i> it knows more than any linear filter. Look at the right plot for the noise levels where it still improves.',
      lambda run: f'<div class="plots">{loss_plots(run.log, loss_lines(run.config))}</div>' if run.log is not None else ''),
     ('accuracy', 'Accuracy', 'Share of pictures in which <i>everything</i> is as asked, with 95 % intervals: look at the gap between what was seen and what never was.', _accuracy),
+    ('distance', 'Distance to real pictures', 'What real pictures get in place of the samples stands beside each value: look for the rows that reach it, and how wide their intervals are.', _distances),
+    ('memory', 'Does it copy?', 'Samples beside all training pictures, and the loss on pictures that it never saw: copies, or a gap that is above 0 with its whole interval, are a memory.', _memory),
     ('film', 'Denoising, step by step', 'Above, the picture in the noise at time <i>t</i>; below, what the network believes it will become: look for the step at which it makes up its mind. Where <i>t</i> rises, noise was put back and a stretch is walked again.', _film),
     ('heard', 'Which word was heard where', 'Cross-attention half-way through the drawing, bright where a word counts: the words of one thing should light up in one place.', _heard),
     ('meter', 'Does it listen?', 'What a wrong caption costs, on the same pictures and noise: every cost should be above 0, and most of all at high noise.', _meter),

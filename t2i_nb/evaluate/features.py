@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INCEPTION_URL', 'EXTRACTORS', 'resize', 'Extractor', 'TagNet', 'tags', 'TagsCB', 'common_words', 'tag_learner',
-           'save_extractor', 'tag_extractor', 'inception', 'clip', 'dinov2', 'lite0', 'get_extractor', 'content_hash',
-           'features', 'PictureFolder']
+           'save_extractor', 'load_tags', 'tag_extractor', 'inception', 'clip', 'dinov2', 'lite0', 'get_extractor',
+           'content_hash', 'features', 'PictureFolder']
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00003
 import hashlib, importlib.util, json
@@ -45,8 +45,9 @@ class Extractor:
         hash:str, # Of its weights
         mean=(0.,0.,0.), std=(1.,1.,1.), # Of what it takes, for pixels in [-1,1]
         device='cpu',
+        folder='', # Where its files are, if there are more than weights
     ):
-        self.name,self.net,self.size,self.hash,self.device = name,net.eval().requires_grad_(False).to(device),size,hash,device
+        self.name,self.net,self.size,self.hash,self.device,self.folder = name,net.eval().requires_grad_(False).to(device),size,hash,device,folder
         self.mean,self.std = (torch.tensor(v).view(3,1,1) for v in (mean,std))
     @property
     def id(self)->str: return f'{self.name}@{self.hash[:8]}'
@@ -137,16 +138,22 @@ class _Body(nn.Module):
     def __init__(self, net): super().__init__(); self.body = net.body
     def forward(self, x): return self.body(x)
 
+def load_tags(
+    folder, # From `save_extractor`
+)->TagNet: # With its answers, in evaluation mode
+    "A trained `TagNet`"
+    from safetensors.torch import load_file
+    net = TagNet(**load_json(Path(folder)/'config.json'))
+    net.load_state_dict(load_file(Path(folder)/'model.safetensors'))
+    return net.eval()
+
 def tag_extractor(
     folder, # From `save_extractor`
     name:str|None=None, # What to call it; the folder's name by default
     device='cpu',
 )->Extractor:
     "A trained `TagNet`, without its answers"
-    from safetensors.torch import load_file
-    folder = Path(folder)
-    net = TagNet(**load_json(folder/'config.json'))
-    net.load_state_dict(load_file(folder/'model.safetensors'))
+    folder,net = Path(folder),load_tags(folder)
     return Extractor(name or folder.name, _Body(net), net.args['size'], digest(folder/'model.safetensors'), device=device)
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00025
@@ -219,7 +226,7 @@ def clip(source:str='', device='cpu')->Extractor:
     mean,std = given.get('mean', open_clip.OPENAI_DATASET_MEAN),given.get('std', open_clip.OPENAI_DATASET_STD)
     size = net.visual.image_size
     return Extractor('clip', _Pick(net, lambda net,x: F.normalize(net.encode_image(x), dim=-1)), size if isinstance(size, int) else size[0], digest(f/'open_clip_model.safetensors'),
-                     [2*v-1 for v in mean], [2*v for v in std], device)
+                     [2*v-1 for v in mean], [2*v for v in std], device, f)
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00128
 def dinov2(source:str='', device='cpu')->Extractor:
@@ -307,6 +314,7 @@ class PictureFolder:
             if why := look_at(str(p), (p.stat().st_mtime_ns, p.stat().st_size))[0]: raise UserError(f"'{p}' is broken ({why}): remove or replace it")
             sizes.setdefault(open_picture(p).size, p)
         if len(sizes)>1: raise UserError("pictures of different sizes: " + ', '.join(f"'{p}' is {w}x{h}" for (w,h),p in list(sizes.items())[:2]))
+        self.size, = sizes                                                   # width and height
     def __len__(self): return len(self.files)
     def pictures(self, idxs)->Tensor: # `(b,3,h,w)` in [-1,1]
         return from_uint8(torch.from_numpy(np.stack([open_picture(self.files[i]) for i in idxs])).permute(0,3,1,2))

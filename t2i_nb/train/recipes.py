@@ -101,6 +101,7 @@ class Recipe:
     workers:int|None = None # Processes that prepare batches; None: as many as can be spared beside a GPU
     checkpoint_every:int = 16384 # Pictures between checkpoints
     sample_every:int = 16384 # Pictures between sample grids
+    watch:float = .02 # Share of the training time that distances to real pictures, and the search for copies, may take; 0: none
     sampler:str = 'ddim' # One of `SAMPLERS`: ddpm, ddim, euler, heun, dpm++2m, ...
     steps:int = 20 # From noise to picture
     spacing:str = 'trailing' # Of the steps, one of `SPACINGS`: trailing, karras, logsnr, ...
@@ -216,7 +217,7 @@ _COUNT,_SIZE,_LAYERS = (1,10**12),(1,8192),(1,128)
 RANGES = dict(size=(8,1024), images=_COUNT, read=(0,10**12), minutes=(0,100_000), checkpoint_every=_COUNT, sample_every=_COUNT, warmup=(0,10**12), seed=(0,2**63-1),
               batch=(1,65_536), accumulate=(1,65_536), width=_SIZE, d_text=_SIZE, refine=_SIZE, depth=_LAYERS, text_depth=(0,128), heads=_LAYERS, refine_blocks=_LAYERS,
               bottom=(0,128), max_len=(3,4096), tune=(0,1), blocks=_LAYERS, patch=(1,64), steps=(1,10_000), workers=(0,256), restarts=(0,100), sketch=(0,1e6), perceptual=(0,1e6), lr=(0,1e6), clip=(0,1e12),
-              p_drop=(0,1), crop=(.1,1), broken=(0,1), offset=(0,10), repair=(0,1), repair_start=(0,1), cooldown=(0,1), ema=(0,1), times_mean=(-100,100))
+              p_drop=(0,1), crop=(.1,1), broken=(0,1), offset=(0,10), repair=(0,1), repair_start=(0,1), cooldown=(0,1), watch=(0,1), ema=(0,1), times_mean=(-100,100))
 MAX_PARAMS = 10**10
 
 def check_recipe(
