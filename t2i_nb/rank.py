@@ -64,13 +64,12 @@ def loss_scorer(
     "How much a prompt helps the network to denoise the picture (Li et al. 2023)"
     from t2i_nb.evaluate.conditioning import caption_losses
     def score(x, prompts):
-        total = torch.zeros(len(x))
-        for t in times:
-            g = torch.Generator().manual_seed(seed)
-            eps = torch.randn(x.shape[1:], generator=g).expand_as(x)                # the same for all: they are compared
-            l = caption_losses(pipe.model, x, {'true':list(prompts), 'null':[None]*len(x)}, eps, torch.full((len(x),), t), pipe.schedule, pipe.prediction)
-            total += l['null']-l['true']
-        return total/len(times)
+        eps,out = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed)),[] # the same for all: they are compared
+        for i in range(0, len(x), 64):
+            p,c = x[i:i+64],list(prompts[i:i+64])
+            losses = [caption_losses(pipe.model, p, {'true':c, 'null':[None]*len(p)}, eps.expand_as(p), torch.full((len(p),), t), pipe.schedule, pipe.prediction) for t in times]
+            out.append(sum(l['null']-l['true'] for l in losses)/len(times))
+        return torch.cat(out)
     return score
 
 SCORERS = ('grader','digits','tags','clip','loss')

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['THEMES', 'SPLIT_NAMES', 'SECTIONS', 'CSS', 'png', 'picture', 'themed', 'showcase', 'verdicts', 'cards', 'stages',
            'growth', 'data_m2', 'loss_lines', 'loss_plots', 'scored', 'accuracy_plot', 'table', 'accuracy_table',
-           'film_strip', 'film_html', 'heard_words', 'heard_html', 'distance_table', 'plot_scores', 'meter_table',
-           'settings_table', 'facts', 'duration', 'read_run', 'headline', 'tiles', 'page_html', 'write_report']
+           'film_strip', 'film_html', 'heard_words', 'heard_html', 'plot_copies', 'distance_table', 'plot_scores',
+           'health', 'health_table', 'meter_table', 'settings_table', 'facts', 'duration', 'read_run', 'headline',
+           'tiles', 'page_html', 'write_report']
 
 # %% ../nbs/65_report.ipynb #95e10fed
 import base64, io
@@ -24,14 +25,15 @@ from .core import UserError, atomic_path, load_json, plot_style, to_pil
 from .data.datasets import DIGIT_WORDS, digit_of
 from .data.sources import get_dataset, of_files
 from .data.shapes import CATEGORIES, split_categories
+from .diffusion.guidance import Denoiser
+from .diffusion.objectives import get_times, noisify
 from .diffusion.schedules import get_schedule
-from .diffusion.objectives import get_times
 from .evaluate.digits import digit_judge, digit_pixels
 from .evaluate.grader import grade
 from .evaluate.overfit import plot_gap
-from .evaluate.scores import Score, at_floor
+from .evaluate.scores import VERDICTS, Score, beside_floor
 from .models.layers import Attention
-from .models.probe import attention_maps
+from .models.probe import attention_entropy, attention_maps, dead_parameters
 from .models.t2i import n_params
 from .pipeline import T2IPipeline
 from .train.logging import plot_loss, read_log, read_scores, train_rulers
@@ -263,15 +265,24 @@ def heard_html(
     return f'<figure class="heard">{boxes}</figure>'
 
 # %% ../nbs/65_report.ipynb #65d00002
+def plot_copies(
+    history:list, # From `read_scores` of copies.jsonl
+    ax, # Matplotlib axes
+):
+    "Share of copies over training, and the rate of false alarms"
+    at,share = [h['images'] for h in history],100*np.array([h['copies'] for h in history])
+    ax.errorbar(at, share, np.abs(100*np.array([h['ci'] for h in history]).T-share), marker='o', ms=4, capsize=2, label='samples')
+    ax.axhline(100*history[-1]['rate'], color='0.4', ls='--', label='false alarms')
+    ax.set(xlabel='pictures seen', ylabel='copies, %', ylim=(0,None)); ax.legend(fontsize=8)
+
 def distance_table(
     scores:dict, # `distances` of metrics.json
 )->str: # HTML
     "Distances with their intervals, and what real pictures get"
     fmt = lambda v: f'{v:.4g}'
     def row(k, s):
-        said = '' if at_floor(s) is None else 'as real, at this n' if at_floor(s) else 'not as real'
         ci = f'<small>{fmt(s.ci[0])} to {fmt(s.ci[1])}</small>' if s.ci else ''
-        return [k, fmt(s.value)+ci, '-' if s.floor is None else fmt(s.floor), said]
+        return [k, fmt(s.value)+ci, '-' if s.floor is None else fmt(s.floor), VERDICTS[beside_floor(s)]]
     s = {k:Score.from_dict(v) for k,v in scores.items()}
     one = next(iter(s.values()))
     return table([row(k, v) for k,v in s.items()], [f'{one.n:,} samples, {one.n_real:,} real', 'value', 'real pictures', '']) + f'<p class="look">Looked at by <code>{escape(one.extractor)}</code>, {escape(one.resize)}; real pictures <code>{escape(one.real)}</code>.</p>'
@@ -284,8 +295,32 @@ def plot_scores(
     "A distance over training, with what real pictures get"
     at,ss = [h['images'] for h in history],[h[name] for h in history]
     ax.errorbar(at, [s['value'] for s in ss], [(s['ci'][1]-s['ci'][0])/2 if s['ci'] else 0 for s in ss], marker='o', ms=4, capsize=2, label='samples')
-    ax.axhline(ss[-1]['floor'], color='0.4', ls='--', label='real pictures')
+    if ss[-1]['floor'] is not None: ax.axhline(ss[-1]['floor'], color='0.4', ls='--', label='real pictures')
     ax.set(xlabel='pictures seen', ylabel=name.upper(), ylim=(0,None)); ax.legend(fontsize=8)
+
+# %% ../nbs/65_report.ipynb #65h00002
+def health(
+    pipe:T2IPipeline, # Its network is looked at
+    x0:Tensor, captions, # Some pictures and their captions
+    t:float=.8, # The noise level
+)->tuple: # Layer -> entropy of its attention over that of a uniform one; and parameter -> why it is dead
+    "Uniform attention and dead parameters, with and without captions"
+    m,ts = pipe.model,torch.full((len(x0),), t)
+    x0 = x0.to(pipe.device)
+    xt = noisify(x0, torch.randn(x0.shape, generator=torch.Generator().manual_seed(0)).to(x0), ts.to(x0), pipe.schedule)
+    def loss(m): # of the guess, told and not told
+        told = lambda cond: (Denoiser(m, pipe.schedule, pipe.prediction)(xt, ts, cond)[0]-x0).square().mean()
+        return told(m.encode(captions))+told(m.null(len(x0)))
+    dead = {k:v for k,v in dead_parameters(m, loss).items() if '.sketch.' not in k}                   # a transformer's sketch is called in training only
+    return attention_entropy(m, xt, ts.to(x0), m.encode(captions)),dead
+
+def health_table(
+    entropy:dict, dead:dict, # From `health`
+)->str: # HTML
+    "What listens, and what is dead"
+    rows = [[f'<code>{escape(k)}</code>', f'{v:.2f}', 'uniform: it tells nothing apart' if v>.99 else ''] for k,v in entropy.items() if v==v]
+    note = f'<p>{len(dead)} parameters are dead: '+', '.join(f'<code>{escape(k)}</code> ({v})' for k,v in list(dead.items())[:8])+('' if len(dead)<9 else ', ...')+'</p>' if dead else '<p>No parameter is dead.</p>'
+    return note+(table(rows, ['attention layer', 'evenness', '']) if rows else '')
 
 # %% ../nbs/65_report.ipynb #c12ed3ae
 _MISLED = dict(shuffled="another picture's caption", null='no caption', relation='one relation turned round', colour='one colour changed', count='one number changed')
@@ -341,7 +376,7 @@ def read_run(
     log = read_log(out) if (out/'log.csv').exists() else None
     return SimpleNamespace(out=out, config=read('config.json', {}), log=log if log is not None and len(log) else None, metrics=read('metrics.json', {}),
         grids={int(p.stem):p for p in (out/'samples').glob('*.png') if p.stem.isdigit()}, prompts=read('samples/prompts.json', []),
-        scores=read_scores(out/'scores.jsonl') if (out/'scores.jsonl').exists() else [],
+        scores=read_scores(out/'scores.jsonl') if (out/'scores.jsonl').exists() else [], copies=read_scores(out/'copies.jsonl') if (out/'copies.jsonl').exists() else [],
         pipe=T2IPipeline.from_pretrained(out/'model', device) if (out/'model'/'model.safetensors').exists() else None)
 
 def headline(
@@ -410,8 +445,15 @@ def _memory(run):
     m = run.metrics.get('memory')
     if not m: return ''
     c,g = m['copies'],m['gap']
+    curve = themed(lambda ax: plot_copies(run.copies, ax), 'share of copies over training') if len(run.copies)>1 else ''
     text = f'<p>{100*c["share"]:.1f} % of {c["n"]} samples of training captions are copies of one of {c["known"]:,} training pictures <small>({100*c["ci"][0]:.1f} to {100*c["ci"][1]:.1f} %; among pictures that were not trained on {100*c["rate"]:.0f} % would seem so)</small></p>'
-    return f'<div class="plots">{themed(lambda ax: plot_gap(g, ax), "loss on new pictures over that on trained ones, by noise level") if g else ""}{text}</div>'
+    return f'<div class="plots">{themed(lambda ax: plot_gap(g, ax), "loss on new pictures over that on trained ones, by noise level") if g else ""}{curve}{text}</div>'
+
+def _health(run):
+    if not run.pipe or n_params(run.pipe.model)>2e8: return ''                     # a copy of it is made
+    try: ds = get_dataset(run.config['data'], 'valid', size=run.pipe.size, **(dict(n=16) if run.config['data']=='shapes' else dict(broken=1.) if of_files(run.config['data']) else {}))
+    except UserError: return ''
+    return health_table(*health(run.pipe, *ds.get_batch(range(min(16, len(ds))))))
 
 def _meter(run):
     m = run.metrics.get('conditioning')
@@ -432,6 +474,7 @@ SECTIONS = (
     ('film', 'Denoising, step by step', 'Above, the picture in the noise at time <i>t</i>; below, what the network believes it will become: look for the step at which it makes up its mind. Where <i>t</i> rises, noise was put back and a stretch is walked again.', _film),
     ('heard', 'Which word was heard where', 'Cross-attention half-way through the drawing, bright where a word counts: the words of one thing should light up in one place.', _heard),
     ('meter', 'Does it listen?', 'What a wrong caption costs, on the same pictures and noise: every cost should be above 0, and most of all at high noise.', _meter),
+    ('health', 'Is a part of it dead?', 'Evenness of attention, 1 is uniform, and weights that no loss can move: look for a layer that tells nothing apart, and for any name at all in the line above.', _health),
     ('facts', 'Time and versions', 'Look here before you compare two runs.', lambda run: facts(run.metrics, run.pipe)),
     ('settings', 'Settings', 'All that decides the run; <code>config.json</code> in its folder can be trained again.',
      lambda run: f'<details><summary>Show all</summary>{settings_table(run.config)}</details>'),

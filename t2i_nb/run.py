@@ -22,7 +22,7 @@ from .data.sources import anchored_source, of_files
 from .data.shapes import SCORED
 from .evaluate.copies import CopyDetector
 from .evaluate.features import features
-from .judge import MANY, duration, evaluate, judge_of, metrics_table
+from .judge import MANY, duration, evaluate, extractor_of, metrics_table
 from .models.t2i import MODEL_FILES
 from .pipeline import T2IPipeline
 from .report import write_report
@@ -141,7 +141,7 @@ def settle(
     rate = speed(learn, .15*60*r.minutes)                                   # after the reader's trial: the machine is at work by then
     with learn.evaluating() as model: draw = timeit(partial(recipe_pipeline(r, model), prompts_of(r)), number=1)
     with tempfile.TemporaryDirectory() as d: save = timeit(lambda: write_checkpoint(state_of(learn), Path(d)/'0'), number=1)
-    n = (seconds-2*draw-save)/(1/rate + draw/r.sample_every + save/r.checkpoint_every) # pictures are drawn before, after and on the way
+    n = (seconds-2*draw-save)/((1+r.watch)/rate + draw/r.sample_every + save/r.checkpoint_every) # pictures are drawn before, after and on the way
     return replace(r, images=max(1, round(n/r.batch))*r.batch, minutes=None)
 
 # %% ../nbs/66_run.ipynb #6cc4bad6
@@ -150,11 +150,12 @@ def watchers(
     out:Path, # The run's folder
 )->list: # At most a `MeasureCB` and a `CopyCB`
     "Who looks at samples while a run trains: distances to validation pictures, and copies where pictures come back; both from few steps"
-    (train,valid),who = recipe_data(r),judge_of(r.data) if r.watch else None
+    (train,valid),who = recipe_data(r),extractor_of(r.data) if r.watch else None
     if who is None or len(valid)<64: return []
-    real,few = valid.pictures(range(min(len(valid), 512))),dict(steps=min(8, r.steps), restarts=0)
+    n = min(128, len(valid))
+    real,few = valid.pictures(range(n if train.drawn else 0, min(len(valid), 512))),dict(steps=min(8, r.steps), restarts=0) # of a world that is drawn, not of the captions that are asked
     def draws(captions): return lambda model,n: recipe_pipeline(r, model).draw([(p,k) for k,p in enumerate(captions[:n])], **few)
-    share,n = r.watch if train.drawn else r.watch/2,min(256, len(real))
+    share = r.watch if train.drawn else r.watch/2
     cbs = [MeasureCB(draws(valid.captions(range(n))), features(real, who), who, n=n, every_images=r.sample_every, share=share, file=out/'scores.jsonl')]
     if train.drawn: return cbs
     known = train.pictures(range(min(len(train), MANY)))

@@ -137,7 +137,8 @@ def test_bad_folders_are_one_line_and_leave_nothing(t2i, tmp_path):
     env = {**os.environ, 'T2I_CACHE': str(tmp_path/'cache'), 'TORCH_HOME': str(tmp_path/'torch')}
     for args, word in (((a, 'nowhere'), 'no folder'), ((a, tmp_path/'none'), 'no picture'), ((a, one), 'two at least'), ((a, other), '16x16'), ((a, mixed), 'different sizes'), ((a, broken), '3.png'),
                        ((a, a, '--extractor', 'vgg'), 'no extractor'), ((a, a, '--extractor', 'inception', '--source', 'w.pth'), 'no file'), ((a, a, '--extractor', 'dinov2', '--source', a), 'it lacks'),
-                       ((a, a, '--measures', 'is'), 'invalid choice'), ((a, a, '--extractor', 'shapes', '--json', tmp_path), 'is a folder')):
+                       ((a, a, '--measures', 'is'), 'invalid choice'), ((a, a, '--extractor', 'shapes', '--json', tmp_path), 'is a folder'), ((a, a, '--extractor', 'shapes', '--source', a), 'needs none'),
+                       ((other, other, '--extractor', 'shapes', '--measures', 'prdc'), 'too few')):
         run = t2i('fid', *([] if '--extractor' in args else ['--extractor', 'shapes']), *args, env=env)
         assert run.returncode == 2 and run.stdout == '' and run.stderr.count('\n') == 1 and word in run.stderr, (args, run)
     assert files(tmp_path/'cache') == []
@@ -167,7 +168,7 @@ def test_the_best_of_eight(t2i, tmp_path):
     score = lambda f: grader_scorer(torch.stack([from_pil(Image.open(p)) for p in sorted((tmp_path/f).glob('*.png'))]), [prompt]*len(list((tmp_path/f).glob('*.png'))))
     best, every = score('best'), score('all')
     assert len(best) == 4 and best.tolist() == every.sort(descending=True).values[:4].tolist()
-    for args, word in ((('--best-of', 2, '--n', 4), '--best-of 2'), (('--best-of', 2, '--scorer', 'taste'), 'no scorer'), (('--best-of', 2, '--scorer', 'digits'), 'names no digit'), (('--best-of', 2, '--scorer', 'clip', '--source', tmp_path), 'it lacks')):
+    for args, word in ((('--best-of', 2, '--n', 4), '--best-of 2'), (('--best-of', 2, '--scorer', 'taste'), 'no scorer'), (('--best-of', 2, '--scorer', 'digits'), 'names no digit'), (('--best-of', 2, '--scorer', 'clip', '--source', tmp_path), 'it lacks'), (('--scorer', 'grader'), '--best-of'), (('--best-of', 2, '--source', 'x'), 'clip')):
         run = t2i(*draw, *args, '--out', 'x.png')
         assert run.returncode == 2 and run.stderr.count('\n') == 1 and word in run.stderr, (args, run)
     assert not (tmp_path/'x.png').exists()

@@ -245,3 +245,23 @@ def test_vgg_features(monkeypatch):
     def offline(weights): raise OSError('no route to host')
     monkeypatch.setattr('torchvision.models.vgg16', offline)
     with pytest.raises(UserError, match='no route'): Features('vgg16')
+
+
+def test_a_run_that_is_watched(tmp_path):
+    "Distances and copies on the way, in the scores and in the report; and the weights are those of a run that nobody watched"
+    runs = {}
+    for watch in (1, 0):
+        p = start(tmp_path, 'train', 'digits', '--images', 4096, '--out', f'run{watch}', *TINY, '--set', f'watch={watch}', '--set', 'sample_every=1024', '--set', 'attn=[1]')
+        out, err = p.communicate(timeout=600)
+        assert p.returncode == 0, err
+        runs[watch] = out
+    assert same(weights(tmp_path/'run1'), weights(tmp_path/'run0'))
+    lines = {k: [json.loads(line) for line in (tmp_path/'run1'/f'{k}.jsonl').read_text().splitlines()] for k in ('scores', 'copies')}
+    assert lines['scores'] and lines['copies'] and not (tmp_path/'run0'/'scores.jsonl').exists()
+    last = lines['scores'][-1]
+    assert last['images'] <= 4096 and 0 < last['share'] <= .5 and last['fid']['n'] == 128 and last['fid']['ci'][0] < last['fid']['value']
+    assert lines['copies'][-1]['n'] == 100 and not lines['copies'][-1]['copying']
+    m = json.loads((tmp_path/'run1'/'metrics.json').read_text())
+    assert m['distances']['kid']['extractor'].startswith('digits@') and m['memory']['copies']['n'] == 12 and 'copies' in runs[1]
+    page = (tmp_path/'run1'/'report.html').read_text()
+    for part in ('distance', 'memory', 'health'): assert f'<section id="{part}"' in page

@@ -40,7 +40,7 @@ def closeness(
     reach:int=1, # Shifts that are forgiven
     rows:int=256, # At a time
 )->tuple: # `s` `(n,)`, below 1, 0 is a copy; the nearest training picture `(n,)`; and its distance `(n,)`
-    "Distance to the nearest training picture over that to the next ones (after Carlini et al. 2023, sec. 4.2)"
+    "Distance to the nearest training picture over that to the next ones (after Carlini et al. 2023)"
     if len(train)<3: raise UserError(f'{len(train)} training pictures: nothing is near or far among so few')
     out = []
     for part in x.split(rows):
@@ -53,7 +53,7 @@ class CopyDetector:
     "Says which pictures are copies of training pictures"
     train:Tensor # Pictures `(m,c,h,w)`
     threshold:float # `s` below it is a copy
-    rate:float # Of false alarms among real pictures
+    rate:float # Of false alarms among real pictures, as near to what was asked for as their number allows
     n:int # Real pictures that the threshold comes from
     k:int = 10 # As for `closeness`
     @classmethod
@@ -66,8 +66,8 @@ class CopyDetector:
         if len(held_out)<50: raise UserError(f'{len(held_out)} pictures to calibrate by: take 50 or more that are not trained on')
         if not 0<rate<1: raise UserError(f'a rate of false alarms is between 0 and 1, not {rate}')
         s = closeness(held_out, train, k)[0].sort().values
-        at = int(rate*(len(s)+1))                                            # so many of n stay below: the rate holds for the next picture
-        return cls(train, s[at-1].item() if at else s[0].item()*.999, rate, len(s), k)
+        at = max(1, int(rate*(len(s)+1)))                                    # the next picture falls below the at-th smallest with chance at/(n+1)
+        return cls(train, s[at-1].item(), at/(len(s)+1), len(s), k)
     def __call__(self,
         x:Tensor, # Pictures `(n,c,h,w)`
     )->dict: # 'copy' `(n,)` bool, 'of' which training picture `(n,)`, 's' `(n,)`, 'share' of copies and its 'ci', 'n'

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..core import UserError, seeded
 from .fid import check_features
-from .scores import BLOCKS
+from .scores import BLOCKS, blocks_of
 
 # %% ../../nbs/45_evaluate.distances.ipynb #45d00006
 def kid_kernel(x:Tensor, y:Tensor)->Tensor: return (x@y.T/x.shape[1]+1)**3 # `(n,m)`: Bińkowski et al. 2018, sec. 4
@@ -22,7 +22,7 @@ def gauss_kernel(x:Tensor, y:Tensor, sigma:float=10.)->Tensor: # `(n,m)`
 
 def _block_sums(kernel, x, y, b, rows=512):
     "Sums of the kernel between blocks `(b,b)`, and of its diagonal `(b,)`"
-    at = lambda v: torch.arange(len(v))%b
+    at = lambda v: blocks_of(len(v), b)
     pairs,own = torch.zeros(b, b, dtype=torch.float64),torch.zeros(b, dtype=torch.float64)
     for i in range(0, len(x), rows):
         k = kernel(x[i:i+rows], y)
@@ -41,7 +41,7 @@ def mmd(
     b = min(blocks, len(x), len(y))
     def mean(u, v): # over the pairs that remain without each block, and of all
         pairs,own = _block_sums(kernel, u, v, b)
-        n,m = (torch.bincount(torch.arange(len(w))%b, minlength=b).double() for w in (u,v))
+        n,m = (torch.bincount(blocks_of(len(w), b), minlength=b).double() for w in (u,v))
         count,skip = torch.outer(n, m),unbiased and u is v
         if skip: pairs,count = pairs-torch.diag(own),count-torch.diag(n)
         keep = lambda t: torch.cat([t.sum()[None], t.sum()-t.sum(0)-t.sum(1)+t.diagonal()])
@@ -53,10 +53,10 @@ def kid(x:Tensor, y:Tensor)->float:
     "Kernel inception distance, unbiased, of all pairs (Bińkowski et al. 2018)"
     return mmd(x, y)[0]
 
-def unit(x:Tensor)->Tensor: return x/x.norm(dim=1, keepdim=True) # vectors of length 1
+def unit(x:Tensor)->Tensor: return x/x.norm(dim=1, keepdim=True).clamp(min=1e-12) # vectors of length 1
 
 def cmmd(x:Tensor, y:Tensor)->float:
-    "CLIP maximum mean discrepancy, times 1,000 (Jayasumana et al. 2024, sec. 4)"
+    "CLIP maximum mean discrepancy, times 1,000 (Jayasumana et al. 2024). They take CLIP's features; of others it is the same formula"
     return 1000*mmd(unit(x.double()), unit(y.double()), gauss_kernel, False)[0]
 
 # %% ../../nbs/45_evaluate.distances.ipynb #45d00012
@@ -81,7 +81,7 @@ def prdc(
     x:Tensor, y:Tensor, # Features of samples `(n,d)` and of real pictures `(m,d)`
     k:int=5, # Neighbours; fewer than pictures
 )->Tensor: # `(4,)`, in the order of `PRDC`
-    "Precision and recall (Kynkäänniemi et al. 2019, eq. 2), density and coverage (Naeem et al. 2020, eqs. 6, 9)"
+    "Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)"
     x,y = check_features(x, y)
     if k>=min(len(x), len(y)): raise UserError(f'{min(len(x), len(y))} pictures have no {k}-th neighbour: take more of them, or a smaller k')
     reach = lambda v: torch.cdist(v, v).kthvalue(k+1, dim=1).values                  # itself is the first

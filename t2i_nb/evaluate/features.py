@@ -48,7 +48,7 @@ class Extractor:
         folder='', # Where its files are, if there are more than weights
     ):
         self.name,self.net,self.size,self.hash,self.device,self.folder = name,net.eval().requires_grad_(False).to(device),size,hash,device,folder
-        self.mean,self.std = (torch.tensor(v).view(3,1,1) for v in (mean,std))
+        self.mean,self.std = (torch.tensor(v, device=device).view(3,1,1) for v in (mean,std))
     @property
     def id(self)->str: return f'{self.name}@{self.hash[:8]}'
     @property
@@ -58,7 +58,7 @@ class Extractor:
         batch:int=64, # At a time; what comes out does not depend on it
     )->Tensor: # Features `(b,d)` float32, on the CPU
         with torch.inference_mode():
-            return torch.cat([self.net(((resize(p.float(), self.size)-self.mean)/self.std).to(self.device)).float().cpu() for p in x.split(batch)]).clone()
+            return torch.cat([self.net((resize(p.to(self.device).float(), self.size)-self.mean)/self.std).float().cpu() for p in x.split(batch)]).clone()
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00014
 class TagNet(nn.Module):
@@ -108,14 +108,13 @@ def common_words(
 def tag_learner(
     data:str, # 'shapes', 'digits', or what `get_dataset` knows
     n:int|None=None, # Pictures, of a world that is drawn
-    split:str='train', # What it learns from
     bs:int=128, # Pictures a batch
     seed:int=0, # Of weights and order
     **kwargs, # For `TagNet`
 )->Learner:
     "A `Learner` that teaches a `TagNet` the captions of a data set"
     size = kwargs.get('size', 32)
-    train,valid = (get_dataset(data, s, size=size, **({'n':k} if n else {})) for s,k in ((split,n),('valid',600)))
+    train,valid = (get_dataset(data, s, size=size, **({'n':k} if n else {})) for s,k in (('train',n),('valid',600)))
     torch.manual_seed(seed)
     net = TagNet(common_words(train.captions(range(min(len(train), 3000)))), **kwargs)
     return Learner(get_dls(train, valid, bs, seed, device='cpu'), net, loss_func=nn.BCEWithLogitsLoss(), opt_func=Adam, cbs=TagsCB())
@@ -133,6 +132,20 @@ def save_extractor(
         save_json(net.args, tmp/'config.json')
         (tmp/'README.md').write_text(card, encoding='utf-8')
 
+# %% ../../nbs/42_evaluate.features.ipynb #42x00129
+def _tensors(path, what):
+    "The tensors of a file, and nothing else"
+    try:
+        if Path(path).suffix=='.safetensors':
+            from safetensors.torch import load_file
+            return load_file(path)
+        return torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as e: raise UserError(f"'{path}' holds no weights of {what}: {' '.join(str(e).split())[:120]}") from None
+
+def _fill(net, state, path, what):
+    try: nn.Module.load_state_dict(net, state)
+    except (RuntimeError, TypeError, AttributeError): raise UserError(f"'{path}' holds no weights of {what}") from None
+
 class _Body(nn.Module):
     "What is before the answers"
     def __init__(self, net): super().__init__(); self.body = net.body
@@ -142,9 +155,8 @@ def load_tags(
     folder, # From `save_extractor`
 )->TagNet: # With its answers, in evaluation mode
     "A trained `TagNet`"
-    from safetensors.torch import load_file
     net = TagNet(**load_json(Path(folder)/'config.json'))
-    net.load_state_dict(load_file(Path(folder)/'model.safetensors'))
+    _fill(net, _tensors(Path(folder)/'model.safetensors', 'a TagNet'), Path(folder)/'model.safetensors', 'a TagNet')
     return net.eval()
 
 def tag_extractor(
@@ -161,19 +173,6 @@ INCEPTION_URL = 'https://github.com/toshas/torch-fidelity/releases/download/v0.2
 
 def _needs(package, name, pip):
     if not importlib.util.find_spec(package): raise UserError(f"the extractor '{name}' needs a package that is not here: pip install {pip}")
-
-def _tensors(path, what):
-    "The tensors of a file, and nothing else"
-    try:
-        if Path(path).suffix=='.safetensors':
-            from safetensors.torch import load_file
-            return load_file(path)
-        return torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as e: raise UserError(f"'{path}' holds no weights of {what}: {' '.join(str(e).split())[:120]}") from None
-
-def _fill(net, state, path, what):
-    try: nn.Module.load_state_dict(net, state)
-    except (RuntimeError, TypeError, AttributeError): raise UserError(f"'{path}' holds no weights of {what}") from None
 
 class _Pick(nn.Module):
     "A network of which one output is used"
@@ -286,7 +285,7 @@ def features(
     what:str='', # Shown with a progress bar on a terminal
 )->Tensor: # `(n,d)` float32
     "Features of pictures. Those of real ones are computed once"
-    key = json.dumps([content_hash(pics), len(pics), extractor.name, extractor.hash, extractor.resize]) if keep else ''
+    key = json.dumps([content_hash(pics), len(pics), extractor.name, extractor.hash, extractor.resize, extractor.mean.flatten().tolist(), extractor.std.flatten().tolist()]) if keep else ''
     path = cache_dir('features')/f'{extractor.name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors'
     if keep and path.is_file():
         from safetensors.torch import load_file

@@ -17,7 +17,7 @@ from ..core import UserError, seeded
 from .distances import PRDC, cmmd, gauss_kernel, mmd, prdc, sliced_wasserstein, unit
 from .features import Extractor, content_hash, features
 from .fid import check_features, fid
-from .scores import Score, at_floor, left_out
+from .scores import VERDICTS, Score, beside_floor, left_out
 
 # %% ../../nbs/46_evaluate.measure.ipynb #46m00006
 def _again(names, fn):
@@ -47,10 +47,11 @@ def floor_of(
     falls:bool, # Does it fall like 1/n when nothing differs?
     repeats:int=4, # Splits that are averaged
     seed:int=0, # Of the splits
-)->Tensor: # `(values,)`
-    "What real pictures get, at the same numbers"
+)->Tensor|None: # `(values,)`
+    "What real pictures get, at the same numbers; None where too few are known to say"
     share = min(1, len(real)/(n+m))
-    n,m,g = max(2, int(share*n)),max(2, int(share*m)),seeded('floor', seed)
+    n,m,g = int(share*n),int(share*m),seeded('floor', seed)
+    if min(n, m)<8 or share<1 and fn is fid and min(n, m)<real.shape[1]: return None
     def once():
         i = torch.randperm(len(real), generator=g)
         return torch.atleast_1d(torch.as_tensor(fn(real[i[:n]], real[i[n:n+m]]), dtype=torch.float64))
@@ -69,9 +70,12 @@ def measure(
     x,real,*rest = check_features(x, real, *([] if more is None or len(more)<2 else [more]))
     pool,out = torch.cat([real, *rest]),{}
     for k in tqdm(which, desc='measuring', leave=False, dynamic_ncols=True, disable=None):
-        if k=='prdc' and min(len(x), len(real), len(pool)*min(len(x), len(real))//(len(x)+len(real)))<8: continue # too few for five neighbours
+        if k=='prdc' and min(len(x), len(real))<8: # too few for five neighbours
+            if which==('prdc',) or list(which)==['prdc']: raise UserError(f'{min(len(x), len(real))} pictures are too few for precision and recall: take eight, and better hundreds')
+            continue
         floor = floor_of(VALUES[k], pool, len(x), len(real), k in FALLS, repeats)
-        for (name,(value,parts)),f in zip(MEASURES[k](x, real).items(), floor.tolist()):
+        values = MEASURES[k](x, real)
+        for (name,(value,parts)),f in zip(values.items(), [None]*len(values) if floor is None else floor.tolist()):
             out[name] = Score(name, value, len(x), tuple(parts.tolist()), f, repeats, name in PRDC, 1. if name in PRDC and name!='density' else math.inf, n_real=len(real), **(about or {}))
     return out
 
@@ -81,10 +85,9 @@ def measure_pictures(
     extractor:Extractor,
     which=tuple(MEASURES), # Of `MEASURES`
     more=None, # Further real pictures, for the floor
-    name:str='', # What to call the real ones; their hash is added
 )->dict: # Name -> `Score`
     "Measure pictures against real ones"
-    about = dict(extractor=extractor.id, resize=extractor.resize, real=f'{name} {content_hash(real)}'.strip())
+    about = dict(extractor=extractor.id, resize=extractor.resize, real=content_hash(real))
     look = lambda p,keep,what: features(p, extractor, keep, what)
     return measure(look(pics, False, 'samples'), look(real, True, 'real pictures'), which, None if more is None else look(more, True, 'more real ones'), about)
 
@@ -95,13 +98,13 @@ def score_table(
     if not scores: return ''
     s = next(iter(scores.values()))
     fmt = lambda v: f'{v:.4g}' if abs(v)<1e4 else f'{v:.3e}'
-    rows = [(k, fmt(v.value), f'[{fmt(v.ci[0])}, {fmt(v.ci[1])}]' if v.ci else '', '' if v.floor is None else fmt(v.floor), 'as real' if at_floor(v) else '') for k,v in scores.items()]
+    rows = [(k, fmt(v.value), f'[{fmt(v.ci[0])}, {fmt(v.ci[1])}]' if v.ci else '', '' if v.floor is None else fmt(v.floor), VERDICTS[beside_floor(v)]) for k,v in scores.items()]
     head = ('', 'value', '95 %', 'real pictures', '')
     wide = [max(len(r[i]) for r in (head,*rows)) for i in range(5)]
     line = lambda r: '  '.join([r[0].ljust(wide[0]), *(c.rjust(w) for c,w in zip(r[1:4], wide[1:4])), r[4]]).rstrip()
     return '\n'.join([f'{s.n:,} pictures against {s.n_real:,} real ones'+(f' ({s.real})' if s.real else '')+f', {s.extractor or "given features"}', line(head), *map(line, rows)])
 
-# %% ../../nbs/46_evaluate.measure.ipynb #46m00023
+# %% ../../nbs/46_evaluate.measure.ipynb #46m00026
 def set_metric(
     extractor:Extractor,
     measure:str='fid', # One of `VALUES`
@@ -115,10 +118,12 @@ def set_metric(
             super().__init__(**kwargs)
             for k in ('fake','true'): self.add_state(k, default=[], dist_reduce_fx='cat')
         def update(self, pics, real): getattr(self, 'true' if real else 'fake').append(extractor(pics))
-        def compute(self): return torch.as_tensor(VALUES[measure](*(torch.cat(v) if isinstance(v, list) else v for v in (self.fake, self.true))))
+        def compute(self):
+            rows = lambda v: v if isinstance(v, Tensor) else torch.cat(v) if v else torch.zeros(0, 1)
+            return torch.as_tensor(VALUES[measure](rows(self.fake), rows(self.true)))
     return SetMetric()
 
-# %% ../../nbs/46_evaluate.measure.ipynb #46m00026
+# %% ../../nbs/46_evaluate.measure.ipynb #46m00029
 def clip_cosines(
     pics:Tensor, # `(n,3,h,w)` in [-1,1]
     captions, # `n` strings
@@ -134,10 +139,9 @@ def clip_cosines(
     return (extractor(pics, batch)*said).sum(1)
 
 def clip_score(
-    cosines:Tensor, # Of samples `(n,)`
-    real:Tensor|None=None, # Of real pictures with their captions
+    cosines:Tensor, # Of samples and their captions `(n,)`
     about:dict|None=None, # What else a `Score` knows
 )->Score:
     "CLIP score: mean cosine times 100"
     parts = left_out(lambda v: 100*v.double().mean(), cosines)
-    return Score('clip score', 100*cosines.double().mean().item(), len(cosines), tuple(parts.tolist()), None if real is None else 100*real.double().mean().item(), 0 if real is None else 1, True, 100., n_real=0 if real is None else len(real), **(about or {}))
+    return Score('clip score', 100*cosines.double().mean().item(), len(cosines), tuple(parts.tolist()), higher=True, limit=100., **(about or {}))

@@ -70,21 +70,22 @@ def plot_gap(
 # %% ../../nbs/49_evaluate.overfit.ipynb #49o00012
 @torch.no_grad()
 def agreement(
-    a, b, # Two models, `model(xt, t, cond)` and `model.encode(captions)`, trained on different pictures
+    a, b, # Two models in evaluation mode, `model(xt, t, cond)` and `model.encode(captions)`, trained on different pictures
     x0:Tensor, captions, # Pictures `(n,3,h,w)` that neither was trained on
     schedule, prediction:str, # How they were trained
     levels=(.1,.3,.5,.7,.9), # Times
     seed:int=0, # Of the noise
 )->list: # For each level 't', 'agree' and 'ci'
-    "Do two models believe the same of the same noise? (Kadkhodaie et al. 2024)"
+    "Do two models believe the same of the same noise? (after Kadkhodaie et al. 2024)"
     out = []
     for t in levels:
         eps = torch.randn(x0.shape, generator=seeded('halves', seed, t))
         ts = torch.full((len(x0),), t)
         xt = noisify(x0, eps, ts, schedule)
-        (p,_),(q,_) = (Denoiser(m, schedule, prediction)(xt, ts, m.encode(captions)) for m in (a,b))
+        (p,_),(q,_) = (Denoiser(m, schedule, prediction)(xt.to(next(m.parameters()).device), ts, m.encode(captions)) for m in (a,b))
+        p,q = p.cpu(),q.cpu()
         square = lambda v: v.flatten(1).square().sum(1).double().cpu()
-        rows = torch.stack([square(p-q), square(p.cpu()-x0)+square(q.cpu()-x0)], 1)           # (n,2)
+        rows = torch.stack([square(p-q), square(p-x0)+square(q-x0)], 1)           # (n,2)
         ratio = lambda r: 1-(r[:,0].sum()/r[:,1].sum())
         out.append({'t':t, 'agree':ratio(rows).item(), 'ci':list(jackknife(ratio(rows).item(), left_out(ratio, rows))['ci'])})
     return out

@@ -9,6 +9,7 @@ __all__ = ['ConditioningCB', 'SampledCB', 'MeasureCB', 'CopyCB']
 import warnings
 from time import perf_counter
 
+from scipy.stats import binom
 from torch import Tensor
 
 from ..core import UserError
@@ -98,6 +99,6 @@ class CopyCB(SampledCB):
         return next((h['images'] for h in self.history if h['copying']), None)
     def read(self, x):
         d = self.detector(x)
-        copying = d['ci'][0]>self.detector.rate
+        copying = binom.sf(round(d['share']*d['n'])-1, d['n'], self.detector.rate)<1e-3 # of a thousand looks at a model that does not copy, one
         if copying and self.began is None: warnings.warn(f"after {self.images_seen:,} pictures {d['share']:.0%} of {d['n']} samples are copies of training pictures (by chance it would be {self.detector.rate:.0%}): more data, or an end")
-        return {'copies':d['share'], 'ci':d['ci'], 'n':d['n'], 'copying':copying}
+        return {'copies':d['share'], 'ci':d['ci'], 'n':d['n'], 'rate':self.detector.rate, 'copying':bool(copying)}
