@@ -137,11 +137,12 @@ def test_bad_folders_are_one_line_and_leave_nothing(t2i, tmp_path):
     env = {**os.environ, 'T2I_CACHE': str(tmp_path/'cache'), 'TORCH_HOME': str(tmp_path/'torch')}
     for args, word in (((a, 'nowhere'), 'no folder'), ((a, tmp_path/'none'), 'no picture'), ((a, one), 'two at least'), ((a, other), '16x16'), ((a, mixed), 'different sizes'), ((a, broken), '3.png'),
                        ((a, a, '--extractor', 'vgg'), 'no extractor'), ((a, a, '--extractor', 'inception', '--source', 'w.pth'), 'no file'), ((a, a, '--extractor', 'dinov2', '--source', a), 'it lacks'),
-                       ((a, a, '--measures', 'is'), 'invalid choice'), ((a, a, '--extractor', 'shapes', '--json', tmp_path), 'is a folder'), ((a, a, '--extractor', 'shapes', '--source', a), 'needs none'),
-                       ((other, other, '--extractor', 'shapes', '--measures', 'prdc'), 'too few')):
+                       ((a, a, '--measures', 'is'), 'invalid choice'), ((a, a, '--extractor', 'shapes', '--json', tmp_path), 'is a folder'), ((a, a, '--extractor', 'shapes', '--source', a), 'needs none')):
         run = t2i('fid', *([] if '--extractor' in args else ['--extractor', 'shapes']), *args, env=env)
         assert run.returncode == 2 and run.stdout == '' and run.stderr.count('\n') == 1 and word in run.stderr, (args, run)
     assert files(tmp_path/'cache') == []
+    run = t2i('fid', other, other, '--extractor', 'shapes', '--measures', 'prdc', env=env)  # whole features may be kept, a score may not
+    assert run.returncode == 2 and run.stdout == '' and 'too few' in run.stderr, run
 
 
 def test_extractors_do_not_mix(tmp_path):
