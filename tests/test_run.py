@@ -259,7 +259,7 @@ def test_a_run_that_is_watched(tmp_path):
     lines = {k: [json.loads(line) for line in (tmp_path/'run1'/f'{k}.jsonl').read_text().splitlines()] for k in ('scores', 'copies')}
     assert lines['scores'] and lines['copies'] and not (tmp_path/'run0'/'scores.jsonl').exists()
     last = lines['scores'][-1]
-    assert last['images'] <= 2048 and 0 < last['share'] <= .5 and last['fid']['n'] == 128 and last['fid']['ci'][0] < last['fid']['value']
+    assert last['images'] <= 2048 and last['share'] > 0 and last['fid']['n'] == 128 and last['fid']['ci'][0] < last['fid']['value']
     assert lines['copies'][-1]['n'] == 100 and not lines['copies'][-1]['copying']
     m = json.loads((tmp_path/'run1'/'metrics.json').read_text())
     assert m['distances']['kid']['extractor'].startswith('digits@') and m['memory']['copies']['n'] == 12 and 'copies' in runs[1]
