@@ -56,6 +56,7 @@ def tags_scorer(
         return (F.logsigmoid(z)*y+F.logsigmoid(-z)*(1-y)).sum(1)
     return score
 
+# %% ../nbs/52_rank.ipynb #52r00106
 def loss_scorer(
     pipe:T2IPipeline, # Whose network is asked
     times=(.3,.5,.7), # Noise levels

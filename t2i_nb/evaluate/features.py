@@ -26,6 +26,7 @@ from ..data.loaders import get_dls
 from ..data.pictures import look_at, open_picture
 from ..data.sources import get_dataset
 from ..text.encoders import split_words
+from ..text.pretrained import _files_of, _hush
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00009
 def resize(
@@ -217,10 +218,9 @@ def clip(source:str='', device='cpu')->Extractor:
     "The picture half of a model of open_clip; vectors of length 1"
     import open_clip
     f = _vision_folder('clip', 'laion/CLIP-ViT-B-32-laion2B-s34B-b79K', source, ['open_clip_config.json','open_clip_model.safetensors'])
-    try:
+    with _hush(), _files_of(f, 'cannot be loaded as clip'):
         net = open_clip.create_model(f'local-dir:{f}', load_weights=False)
         open_clip.load_checkpoint(net, str(f/'open_clip_model.safetensors'))
-    except Exception as e: raise UserError(f"'{f}' cannot be loaded as clip: {' '.join(str(e).split())[:120]}") from None
     given = load_json(f/'open_clip_config.json').get('preprocess_cfg', {})
     mean,std = given.get('mean', open_clip.OPENAI_DATASET_MEAN),given.get('std', open_clip.OPENAI_DATASET_STD)
     size = net.visual.image_size
@@ -233,8 +233,7 @@ def dinov2(source:str='', device='cpu')->Extractor:
     from transformers import AutoModel
     f = _vision_folder('dinov2', 'facebook/dinov2-base', source, ['config.json','model.safetensors'])
     if load_json(f/'config.json').get('model_type')!='dinov2': raise UserError(f"'{f}' holds no DINOv2")
-    try: net,lost = AutoModel.from_pretrained(f, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
-    except Exception as e: raise UserError(f"'{f}' cannot be loaded as dinov2: {' '.join(str(e).split())[:120]}") from None
+    with _hush(), _files_of(f, 'cannot be loaded as dinov2'): net,lost = AutoModel.from_pretrained(f, use_safetensors=True, trust_remote_code=False, output_loading_info=True)
     if missing := [*lost['missing_keys'], *lost['mismatched_keys']]: raise UserError(f"the weights in '{f}' do not fit: {len(missing)} are missing")
     p = net.config.patch_size
     return Extractor('dinov2', _Pick(net, lambda net,x: net(pixel_values=x).last_hidden_state[:,0]), min(224, net.config.image_size)//p*p, digest(f/'model.safetensors'),

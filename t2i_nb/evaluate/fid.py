@@ -97,13 +97,12 @@ def fid_infinity(
     sizes:int=10, # Points of the line
     least:float=.25, # The smallest share of the rows that is used
     seed:int=0, # Which rows
-    distance=fid, # `fn(x, y)->float`, with an error that falls like 1/n
 )->float:
     "FID of endless samples: a line through values at several sizes, over 1/n, at 0 (after Chong, Forsyth 2020, who keep all real pictures; here both sets shrink)"
     x,y = check_features(x, y)
     g = torch.Generator().manual_seed(seed)
     some = lambda v,share: v[torch.randperm(len(v), generator=g)[:max(2, round(share*len(v)))]]
     shares = 1/torch.linspace(1/least, 1, sizes)                                # evenly over 1/n
-    at = torch.tensor([distance(some(x, s.item()), some(y, s.item())) for s in shares], dtype=torch.float64)
+    at = torch.tensor([fid(some(x, s.item()), some(y, s.item())) for s in shares], dtype=torch.float64)
     slope,base = torch.linalg.lstsq(torch.stack([1/shares.double(), torch.ones(sizes).double()], 1), at[:,None]).solution.flatten().tolist()
     return base

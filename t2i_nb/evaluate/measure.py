@@ -76,7 +76,7 @@ def measure(
         floor = floor_of(VALUES[k], pool, len(x), len(real), k in FALLS, repeats)
         values = MEASURES[k](x, real)
         for (name,(value,parts)),f in zip(values.items(), [None]*len(values) if floor is None else floor.tolist()):
-            out[name] = Score(name, value, len(x), tuple(parts.tolist()), f, repeats, name in PRDC, 1. if name in PRDC and name!='density' else math.inf, n_real=len(real), **(about or {}))
+            out[name] = Score(name, value, len(x), tuple(parts.tolist()), f, name in PRDC, 1. if name in PRDC and name!='density' else math.inf, n_real=len(real), **(about or {}))
     return out
 
 # %% ../../nbs/46_evaluate.measure.ipynb #46m00013

@@ -55,6 +55,7 @@ def loss_gap(
     return {'t':[(k+.5)/bins for k in range(bins)], 'train':a.nanmean(0).tolist(), 'valid':b.nanmean(0).tolist(),
             'gap':[apart(a[:,k], b[:,k]) for k in range(bins)], 'all':apart(a.nanmean(1), b.nanmean(1))}
 
+# %% ../../nbs/49_evaluate.overfit.ipynb #49o00108
 def plot_gap(
     g:dict, # From `loss_gap`
     ax=None, # Matplotlib axes; new ones by default

@@ -66,7 +66,6 @@ class Score:
     n:int # Pictures that were scored
     parts:tuple = () # The value without each block of them
     floor:float|None = None # What real pictures get in place of the samples, at the same n
-    floor_n:int = 0 # How often that was measured
     higher:bool = False # Is more better?
     limit:float = math.inf # No value can be above it: 1 for a share
     real:str = '' # The real pictures: a name or a hash
@@ -86,7 +85,7 @@ class Score:
     def from_dict(cls, d:dict): return from_config(cls, {k:v for k,v in d.items() if k!='ci'}, 'a score')
 
 # %% ../../nbs/43_evaluate.scores.ipynb #43s00017
-VERDICTS = {-1:'worse than real', 0:'not told apart', 1:'better than real: look for copies', None:''}
+VERDICTS = {-1:'worse than real', 0:'not told apart', 1:'better than real', None:''}
 
 def beside_floor(
     s:Score, # With parts and a floor
