@@ -123,7 +123,8 @@ def memory(
     if len(fresh)<50 or len(train)<3: return None
     known = train.pictures(range(min(len(train), 5000)))
     detect = CopyDetector.calibrated(known, fresh)
-    d = detect(draw_all(pipe, [train.captions([i*len(known)//n])[0] for i in range(min(n, len(known)))] if n<=len(known) else train.captions(range(len(known))), seed, 'training captions'))
+    k = min(n, len(known))
+    d = detect(draw_all(pipe, train.captions([i*len(known)//k for i in range(k)]), seed, 'training captions'))
     batch = lambda ds: ds.get_batch(range(min(len(ds), n)))
     gap = loss_gap(pipe.model, batch(train), batch(valid), pipe.schedule, pipe.prediction, draws=4, seed=seed) if min(len(train), len(valid))>=20 else None
     return {'copies':{'share':d['share'], 'ci':d['ci'], 'n':d['n'], 'rate':detect.rate, 'known':len(known)}, 'gap':gap}
@@ -140,8 +141,7 @@ def evaluate(
     "All scores of a model"
     data,level = data or pipe.train.get('data'),level or pipe.train.get('level', 3)
     if not data: raise UserError('the model does not say what it was trained on: name --data')
-    out,x = dict(model=name, data=data, level=level if data=='shapes' else None, n=n),None
-    asked = None
+    out,x,asked = dict(model=name, data=data, level=level if data=='shapes' else None, n=n),None,None
     looks = extractor_of(data, extractor, source, pipe.device)
     if data=='shapes':
         for split in SCORED:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..core import UserError, seeded
-from .distances import PRDC, cmmd, gauss_kernel, mmd, prdc, sliced_wasserstein, unit
+from .distances import PRDC, cmmd, gauss_kernel, kid, mmd, prdc, sliced_wasserstein, unit
 from .features import Extractor, content_hash, features
 from .fid import check_features, fid
 from .scores import VERDICTS, Score, beside_floor, left_out
@@ -36,7 +36,7 @@ def _kernel(name, scale=1, prepare=lambda x: x, **kwargs):
 
 MEASURES = dict(fid=_again(['fid'], fid), kid=_kernel('kid'), cmmd=_kernel('cmmd', 1000, unit, kernel=gauss_kernel, unbiased=False),
                 prdc=_again(PRDC, prdc), sliced=_again(['sliced'], sliced_wasserstein)) # each `fn(x, y)->{name: (value, parts)}`
-VALUES = dict(fid=fid, kid=lambda x,y: mmd(x, y)[0], cmmd=cmmd, prdc=prdc, sliced=sliced_wasserstein) # without parts
+VALUES = dict(fid=fid, kid=kid, cmmd=cmmd, prdc=prdc, sliced=sliced_wasserstein) # without parts
 FALLS = ('fid','cmmd','sliced') # What of equal distributions falls like 1/n
 
 # %% ../../nbs/46_evaluate.measure.ipynb #46m00008
@@ -71,7 +71,7 @@ def measure(
     pool,out = torch.cat([real, *rest]),{}
     for k in tqdm(which, desc='measuring', leave=False, dynamic_ncols=True, disable=None):
         if k=='prdc' and min(len(x), len(real))<8: # too few for five neighbours
-            if which==('prdc',) or list(which)==['prdc']: raise UserError(f'{min(len(x), len(real))} pictures are too few for precision and recall: take eight, and better hundreds')
+            if list(which)==['prdc']: raise UserError(f'{min(len(x), len(real))} pictures are too few for precision and recall: take eight, and better hundreds')
             continue
         floor = floor_of(VALUES[k], pool, len(x), len(real), k in FALLS, repeats)
         values = MEASURES[k](x, real)
