@@ -1,6 +1,6 @@
 """The published line: distances to real pictures with n, interval and floor, and how many pictures are as asked, for shapes32 (shipped), digits and emoji (trained here, 4 and 10 minutes). Prints JSON
 
-python benchmarks/scores.py > nbs/results/scores.json"""
+python benchmarks/scores.py [FOLDER] > nbs/results/scores.json     # what is trained is kept in FOLDER, and not trained again where it is there"""
 import json
 import sys
 import tempfile
@@ -15,19 +15,17 @@ from t2i_nb.train.recipes import get_recipe
 KEEP = ('model', 'data', 'n', 'seen', 'heldout_triples', 'heldout_bindings', 'digits', 'distances', 'memory', 'train', 'versions')
 
 
-def main(n=1000):
+def main(folder, n=1000):
     warnings.simplefilter('ignore')  # names of emoji that are tested hold new words
     out = {}
-    with tempfile.TemporaryDirectory() as d:
-        for name in ('digits', 'emoji', 'shapes32'):
-            model = name
-            if name != 'shapes32':
-                train(get_recipe(name), Path(d)/name, n_score=10)
-                model = Path(d)/name
-            m = evaluate(T2IPipeline.from_pretrained(model), name, n=n)
-            print(metrics_table(m), file=sys.stderr, flush=True)
-            out[name] = {k: m[k] for k in KEEP if k in m}
+    for name in ('digits', 'emoji', 'shapes32'):
+        model = name
+        if name != 'shapes32' and not ((model := folder/name)/'report.html').exists(): train(get_recipe(name), model, overwrite=True, n_score=10)
+        m = evaluate(T2IPipeline.from_pretrained(model), name, n=n)
+        print(metrics_table(m), file=sys.stderr, flush=True)
+        out[name] = {k: m[k] for k in KEEP if k in m}
     print(json.dumps(out, indent=1))
 
 
-if __name__ == '__main__': main()
+if __name__ == '__main__':
+    with tempfile.TemporaryDirectory() as d: main(Path(sys.argv[1] if sys.argv[1:] else d))
