@@ -6,8 +6,8 @@
 __all__ = ['THEMES', 'SPLIT_NAMES', 'SECTIONS', 'CSS', 'png', 'picture', 'themed', 'showcase', 'verdicts', 'cards', 'stages',
            'growth', 'data_m2', 'loss_lines', 'loss_plots', 'scored', 'accuracy_plot', 'table', 'accuracy_table',
            'film_strip', 'film_html', 'heard_words', 'heard_html', 'plot_copies', 'distance_table', 'plot_scores',
-           'health', 'health_table', 'meter_table', 'settings_table', 'facts', 'duration', 'read_run', 'headline',
-           'tiles', 'page_html', 'write_report']
+           'health', 'health_table', 'meter_table', 'settings_table', 'facts', 'read_run', 'headline', 'tiles',
+           'page_html', 'write_report']
 
 # %% ../nbs/65_report.ipynb #95e10fed
 import base64, io
@@ -23,21 +23,22 @@ from torch import Tensor
 
 from .core import UserError, atomic_path, load_json, plot_style, to_pil
 from .data.datasets import DIGIT_WORDS, digit_of
-from .data.sources import get_dataset, of_files
+from .data.sources import get_dataset
 from .data.shapes import CATEGORIES, split_categories
 from .diffusion.guidance import Denoiser
 from .diffusion.objectives import get_times, noisify
 from .diffusion.schedules import get_schedule
+from .evaluate.conditioning import plot_conditioning
 from .evaluate.digits import digit_judge, digit_pixels
 from .evaluate.grader import grade
 from .evaluate.overfit import plot_gap
-from .evaluate.scores import VERDICTS, Score, beside_floor
+from .evaluate.scores import Score, verdict
+from .judge import asked_about, duration
 from .models.layers import Attention
 from .models.probe import attention_entropy, attention_maps, dead_parameters
 from .models.t2i import n_params
 from .pipeline import T2IPipeline
 from .train.logging import plot_loss, read_log, read_scores, train_rulers
-from .evaluate.conditioning import plot_conditioning
 from .train.recipes import Recipe
 
 # %% ../nbs/65_report.ipynb #c78b6ed5
@@ -155,8 +156,7 @@ def data_m2(
     config:dict, # A run's settings
 )->float|None: # Mean square of its pixels; None when the data is not there (any more)
     "What the rulers need to know of the data"
-    split,kw = ('seen',dict(level=config['level'], n=256)) if config['data']=='shapes' else ('valid',dict(broken=1.) if of_files(config['data']) else {})
-    try: ds = get_dataset(config['data'], split, size=config['size'], **kw)
+    try: ds = asked_about(config['data'], 'valid', config['size'], config['level'])
     except UserError: return None
     return ds.get_batch(range(min(256, len(ds))))[0].square().mean().item()
 
@@ -282,7 +282,7 @@ def distance_table(
     fmt = lambda v: f'{v:.4g}'
     def row(k, s):
         ci = f'<small>{fmt(s.ci[0])} to {fmt(s.ci[1])}</small>' if s.ci else ''
-        return [k, fmt(s.value)+ci, '-' if s.floor is None else fmt(s.floor), VERDICTS[beside_floor(s)]]
+        return [k, fmt(s.value)+ci, '-' if s.floor is None else fmt(s.floor), verdict(s)]
     s = {k:Score.from_dict(v) for k,v in scores.items()}
     one = next(iter(s.values()))
     return table([row(k, v) for k,v in s.items()], [f'{one.n:,} samples, {one.n_real:,} real', 'value', 'real pictures', '']) + f'<p class="look">Looked at by <code>{escape(one.extractor)}</code>, {escape(one.resize)}; real pictures <code>{escape(one.real)}</code>.</p>'
@@ -358,11 +358,6 @@ def facts(
     rows += [[escape(k), escape(str(s))] for k,s in v.items()]
     return table(rows, ['', '']) if rows else ''
 
-def duration(
-    s:float, # Seconds
-)->str:
-    "For people"
-    return f'{s:.0f} s' if s<120 else f'{s/60:.0f} min' if s<7200 else f'{s/3600:.1f} h'
 
 # %% ../nbs/65_report.ipynb #c09725c1
 def read_run(
@@ -451,7 +446,7 @@ def _memory(run):
 
 def _health(run):
     if not run.pipe or n_params(run.pipe.model)>2e8: return ''                     # a copy of it is made
-    try: ds = get_dataset(run.config['data'], 'valid', size=run.pipe.size, **(dict(n=16) if run.config['data']=='shapes' else dict(broken=1.) if of_files(run.config['data']) else {}))
+    try: ds = asked_about(run.config['data'], 'valid', run.pipe.size, run.config['level'], n=16)
     except UserError: return ''
     return health_table(*health(run.pipe, *ds.get_batch(range(min(16, len(ds))))))
 

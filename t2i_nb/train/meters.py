@@ -81,7 +81,7 @@ class MeasureCB(SampledCB):
     ):
         super().__init__(draw, **kwargs)
         self.real,self.extractor,self.which,self.more = real,extractor,which,more
-    def read(self, x): return {k:s.to_dict() for k,s in measure(self.extractor(x), self.real, self.which, self.more, dict(extractor=self.extractor.id, resize=self.extractor.resize), repeats=2).items()}
+    def read(self, x): return {k:s.to_dict() for k,s in measure(self.extractor(x), self.real, self.which, self.more, dict(extractor=self.extractor.id, resize=self.extractor.resize)).items()}
 
 # %% ../../nbs/59_train.meters.ipynb #59m00006
 class CopyCB(SampledCB):
