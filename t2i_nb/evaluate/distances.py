@@ -96,7 +96,7 @@ def prdc(
 def sliced(
     z:Tensor, # Features of all pictures `(n,d)`, float64
     a:Tensor, b:Tensor, # Which of them are in the first set, which in the second: bool `(k,n)`, from `choices`
-    directions:int=512, # Shadows
+    directions:int=256, # Shadows
     seed:int=0, # Of the directions
 )->Tensor: # Squared `(k,)`
     "Mean squared Wasserstein-2 distance of shadows on a line (Rabin et al. 2011; Bonneel et al. 2015)"

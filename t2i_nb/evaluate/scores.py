@@ -58,7 +58,7 @@ def interval(
     return {'diff':x.mean().item(), 'ci':[x.mean().item()-half, x.mean().item()+half], 'n':n}
 
 # %% ../../nbs/43_evaluate.scores.ipynb #43s00031
-EXCHANGES = 39 # The true value and they are forty
+EXCHANGES = 99 # The true value and they are a hundred
 
 def choices(
     n:int, m:int, # Samples, and real pictures
@@ -116,11 +116,11 @@ VERDICTS = {-1:'worse than real', 0:'not told apart', 1:'better than real', None
 def beside_real(
     s:Score, # With exchanges
 )->int|None: # -1 worse than real pictures, 0 not to be told from them, 1 better than they; None where it cannot be known
-    "Is it the worst, or the best, of forty?"
+    "Is it the worst, or the best, of a hundred?"
     if not s.exchanged: return None
-    if s.p<=.025: return -1
+    if s.p<=.01: return -1
     best = replace(s, higher=not s.higher).p
-    return 1 if best<=.025 else 0
+    return 1 if best<=.01 else 0
 
 def verdict(
     s:Score, # With exchanges, and an interval and a floor
