@@ -282,10 +282,10 @@ def distance_table(
     fmt = lambda v: f'{v:.4g}'
     def row(k, s):
         ci = f'<small>{fmt(s.ci[0])} to {fmt(s.ci[1])}</small>' if s.ci else ''
-        return [k, fmt(s.value)+ci, '-' if s.floor is None else fmt(s.floor), verdict(s)]
+        return [k, fmt(s.value)+ci, *('-' if v is None else fmt(v) for v in (s.endless, s.floor)), verdict(s)]
     s = {k:Score.from_dict(v) for k,v in scores.items()}
     one = next(iter(s.values()))
-    return table([row(k, v) for k,v in s.items()], [f'{one.n:,} samples, {one.n_real:,} real', 'value', 'real pictures', '']) + f'<p class="look">Looked at by <code>{escape(one.extractor)}</code>, {escape(one.resize)}; real pictures <code>{escape(one.real)}</code>.</p>'
+    return table([row(k, v) for k,v in s.items()], [f'{one.n:,} samples, {one.n_real:,} real', 'value', 'at endless n', 'real pictures', '']) + f'<p class="look">Looked at by <code>{escape(one.extractor)}</code>, {escape(one.resize)}; real pictures <code>{escape(one.real)}</code>.</p>'
 
 def plot_scores(
     history:list, # From `read_scores`
@@ -464,7 +464,7 @@ SECTIONS = (
     ('loss', 'Loss', 'Above the line <i>zero</i> silence would be better; below <i>linear</i> it knows more than any linear filter. Look at the right plot for the noise levels where it still improves.',
      lambda run: f'<div class="plots">{loss_plots(run.log, loss_lines(run.config))}</div>' if run.log is not None else ''),
     ('accuracy', 'Accuracy', 'Share of pictures in which <i>everything</i> is as asked, with 95 % intervals: look at the gap between what was seen and what never was.', _accuracy),
-    ('distance', 'Distance to real pictures', 'What real pictures get in place of the samples stands beside each value: look for the rows that reach it, and how wide their intervals are.', _distances),
+    ('distance', 'Distance to real pictures', 'What real pictures get in place of the samples stands beside each value. "Worse than real" is said where no random exchange of samples and real pictures, of ninety-nine, gave as bad a value.', _distances),
     ('memory', 'Does it copy?', 'Samples beside all training pictures, and the loss on pictures that it never saw: copies, or a gap that is above 0 with its whole interval, are a memory.', _memory),
     ('film', 'Denoising, step by step', 'Above, the picture in the noise at time <i>t</i>; below, what the network believes it will become: look for the step at which it makes up its mind. Where <i>t</i> rises, noise was put back and a stretch is walked again.', _film),
     ('heard', 'Which word was heard where', 'Cross-attention half-way through the drawing, bright where a word counts: the words of one thing should light up in one place.', _heard),

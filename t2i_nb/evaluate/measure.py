@@ -58,7 +58,7 @@ def measure(
         for i,name in enumerate(PRDC if k=='prdc' else [k]):
             value,*others = rows[i].tolist()
             out[name] = Score(name, value, len(x), tuple(others[:b]), None if floor is None else floor[i].item(), tuple(others[b:]),
-                              name in PRDC, 1. if name in PRDC and name!='density' else math.inf, n_real=len(real), **(about or {}))
+                              name in PRDC, 1. if name in PRDC and name!='density' else math.inf, k in FALLS and (k!='fid' or min(len(x), len(real))>x.shape[1]), n_real=len(real), **(about or {}))
     return out
 
 # %% ../../nbs/46_evaluate.measure.ipynb #46m00013
@@ -80,10 +80,11 @@ def score_table(
     if not scores: return ''
     s = next(iter(scores.values()))
     fmt = lambda v: f'{v:.4g}' if abs(v)<1e4 else f'{v:.3e}'
-    rows = [(k, fmt(v.value), f'[{fmt(v.ci[0])}, {fmt(v.ci[1])}]' if v.ci else '', '' if v.floor is None else fmt(v.floor), verdict(v)) for k,v in scores.items()]
-    head = ('', 'value', '95 %', 'real pictures', '')
+    some = lambda v: '' if v is None else fmt(v)
+    rows = [(k, fmt(v.value), f'[{fmt(v.ci[0])}, {fmt(v.ci[1])}]' if v.ci else '', some(v.endless), some(v.floor), verdict(v)) for k,v in scores.items()]
+    head = ('', 'value', '95 %', 'at endless n', 'real pictures', '')
     wide = [max(len(r[i]) for r in (head,*rows)) for i in range(5)]
-    line = lambda r: '  '.join([r[0].ljust(wide[0]), *(c.rjust(w) for c,w in zip(r[1:4], wide[1:4])), r[4]]).rstrip()
+    line = lambda r: '  '.join([r[0].ljust(wide[0]), *(c.rjust(w) for c,w in zip(r[1:5], wide[1:])), r[5]]).rstrip()
     return '\n'.join([f'{s.n:,} pictures against {s.n_real:,} real ones'+(f' ({s.real})' if s.real else '')+f', {s.extractor or "given features"}', line(head), *map(line, rows)])
 
 # %% ../../nbs/46_evaluate.measure.ipynb #46m00026

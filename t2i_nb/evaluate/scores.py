@@ -89,6 +89,7 @@ class Score:
     exchanged:tuple = () # The value when samples and real pictures are exchanged at random
     higher:bool = False # Is more better?
     limit:float = math.inf # No value can be above it: 1 for a share
+    falls:bool = False # Does what is only due to the number of pictures fall like 1/n?
     real:str = '' # The real pictures: a name or a hash
     n_real:int = 0 # How many of them
     extractor:str = '' # Name and hash of the network that looked
@@ -102,13 +103,16 @@ class Score:
         lo,hi = jackknife(self.value, torch.tensor(self.parts, dtype=torch.float64))['ci']
         return lo,min(hi, self.limit)
     @property
+    def endless(self)->float|None: # Value at endless n, as sure as `ci` is wide; None where that cannot be said
+        return self.value-jackknife(self.value, torch.tensor(self.parts, dtype=torch.float64))['bias'] if self.falls and len(self.parts)>1 else None
+    @property
     def p(self)->float|None: # Chance, were the samples real, of a value as bad as this
         bad = lambda v: -v if self.higher else v
         return (1+sum(bad(v)>=bad(self.value) for v in self.exchanged))/(1+len(self.exchanged)) if self.exchanged else None
     def to_dict(self)->dict:
-        return {**{k:list(v) if isinstance(v, tuple) else v for k,v in asdict(self).items() if v!=math.inf}, 'ci':self.ci and list(self.ci), 'p':self.p}
+        return {**{k:list(v) if isinstance(v, tuple) else v for k,v in asdict(self).items() if v!=math.inf}, 'ci':self.ci and list(self.ci), 'p':self.p, 'endless':self.endless}
     @classmethod
-    def from_dict(cls, d:dict): return from_config(cls, {k:v for k,v in d.items() if k not in ('ci','p')}, 'a score')
+    def from_dict(cls, d:dict): return from_config(cls, {k:v for k,v in d.items() if k not in ('ci','p','endless')}, 'a score')
 
 # %% ../../nbs/43_evaluate.scores.ipynb #43s00017
 VERDICTS = {-1:'worse than real', 0:'not told apart', 1:'better than real', None:''}
