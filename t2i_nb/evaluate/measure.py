@@ -48,8 +48,9 @@ def measure(
     "Every measure with interval, floor and exchanges. What cannot be measured is a UserError"
     if bad := [k for k in which if k not in MEASURES]: raise UserError(f"no measure '{bad[0]}': choose from {', '.join(MEASURES)}")
     x,real,*rest = check_features(x, real, *([] if more is None or len(more)<2 else [more]))
-    sets,out = choices(len(x), len(real)),{}
     b = min(BLOCKS, len(x), len(real))
+    if b==2: b = 0                                                                  # of two pictures none can be left out
+    sets,out = choices(len(x), len(real), b),{}
     for k in tqdm(which, desc='measuring', leave=False, dynamic_ncols=True, disable=None):
         if k=='prdc' and min(len(x), len(real))<8: # too few for five neighbours
             if list(which)==['prdc']: raise UserError(f'{min(len(x), len(real))} pictures are too few for precision and recall: take eight, and better hundreds')

@@ -134,7 +134,7 @@ def verdict(
     near = s.floor is not None and s.ci is not None and s.ci[0]<=s.floor<=s.ci[1]
     return VERDICTS[side] + (', by less than the interval' if side and near else '')
 
-def _digits(half): return max(0, 1-math.floor(math.log10(half))) if half>0 else 4 # enough for an interval of this half width
+def _digits(half): return min(max(0, 1-math.floor(math.log10(half))), 6) if half>0 else 4 # enough for an interval of this half width
 
 @patch
 def __str__(self:Score):
