@@ -90,12 +90,12 @@ def distances(
     "How far samples are from real pictures"
     if extractor is None: return {}
     splits = ('test','valid','train') if extractor.name in EXTRACTORS and data!='shapes' else ('test','valid')   # a small extractor was taught on the training pictures
-    real,*more = (asked_about(data, s, pipe.size, level, max(n, 1000), seed+10_000+k) for k,s in enumerate(splits, 1))
+    real,*more = (asked_about(data, s, pipe.size, level, max(n if x is None else len(x), 1000), seed+10_000+k) for k,s in enumerate(splits, 1))
     if min(n, len(real))<8: return {}
     if x is None: x = draw_all(pipe, real.captions(range(min(n, len(real)))), seed, 'samples')
     some = lambda ds: ds.pictures(range(min(len(ds), MANY)))
     out = measure_pictures(x, some(real), extractor, more=torch.cat([some(m) for m in more]))
-    if extractor.name=='clip': out['clip score'] = clip_score(clip_cosines(x, [real.captions([i%len(real)])[0] for i in range(len(x))] if captions is None else captions, extractor), dict(extractor=extractor.id, resize=extractor.resize))
+    if extractor.name=='clip': out['clip score'] = clip_score(clip_cosines(x, [real.captions([i%len(real)])[0] for i in range(len(x))] if captions is None else captions, extractor), dict(extractor=extractor.id, resize=extractor.resizing))
     return {k:s.to_dict() for k,s in out.items()}
 
 # %% ../nbs/53_judge.ipynb #53j00012
@@ -183,7 +183,7 @@ def metrics_table(
     if m.get('distances'): lines += score_table({k:Score.from_dict(v) for k,v in m['distances'].items()}).split('\n')
     if k := m.get('memory'):
         lines.append(f"{k['copies']['share']:.1%} of {k['copies']['n']} samples of training captions are copies [{k['copies']['ci'][0]:.1%}, {k['copies']['ci'][1]:.1%}]; by chance {k['copies']['rate']:.0%}")
-        if g := k['gap'] and k['gap']['all']: lines.append(f"loss on new pictures over that on trained ones {g['diff']:+.4f} [{g['ci'][0]:+.4f}, {g['ci'][1]:+.4f}]")
+        if g := k['gap'] and k['gap']['all']: lines.append(f"loss on new pictures minus that on trained ones {g['diff']:+.4f} [{g['ci'][0]:+.4f}, {g['ci'][1]:+.4f}]")
     if c: lines.append(f"loss with the true caption {c['true']:.4f}, with another's {c['shuffled']:.4f}, with none {c['null']:.4f}")
     wrong = {k:c['high'][k] for k in c['swapped'] if c['high'][k]['ci']} if c and 'high' in c else {}
     if wrong: lines.append(f"one wrong word at t >= {c['high']['t_min']} costs " + ', '.join(f"{k} {v['diff']:+.4f} [{v['ci'][0]:+.4f}, {v['ci'][1]:+.4f}]" for k,v in wrong.items()))

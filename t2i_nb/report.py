@@ -282,7 +282,7 @@ def distance_table(
     fmt = lambda v: f'{v:.4g}'
     def row(k, s):
         ci = f'<small>{fmt(s.ci[0])} to {fmt(s.ci[1])}</small>' if s.ci else ''
-        return [k, fmt(s.value)+ci, *('-' if v is None else fmt(v) for v in (s.endless, s.floor)), verdict(s)]
+        return [k, fmt(s.value)+ci, f'{fmt(s.endless[0])}<small>{fmt(s.endless[1])} to {fmt(s.endless[2])}</small>' if s.endless else '', '-' if s.floor is None else fmt(s.floor), verdict(s)]
     s = {k:Score.from_dict(v) for k,v in scores.items()}
     one = next(iter(s.values()))
     return table([row(k, v) for k,v in s.items()], [f'{one.n:,} samples, {one.n_real:,} real', 'value', 'at endless n', 'real pictures', '']) + f'<p class="look">Looked at by <code>{escape(one.extractor)}</code>, {escape(one.resize)}; real pictures <code>{escape(one.real)}</code>.</p>'
@@ -442,7 +442,7 @@ def _memory(run):
     c,g = m['copies'],m['gap']
     curve = themed(lambda ax: plot_copies(run.copies, ax), 'share of copies over training') if len(run.copies)>1 else ''
     text = f'<p>{100*c["share"]:.1f} % of {c["n"]} samples of training captions are copies of one of {c["known"]:,} training pictures <small>({100*c["ci"][0]:.1f} to {100*c["ci"][1]:.1f} %; among pictures that were not trained on {100*c["rate"]:.0f} % would seem so)</small></p>'
-    return f'<div class="plots">{themed(lambda ax: plot_gap(g, ax), "loss on new pictures over that on trained ones, by noise level") if g else ""}{curve}{text}</div>'
+    return f'<div class="plots">{themed(lambda ax: plot_gap(g, ax), "loss on new pictures minus that on trained ones, by noise level") if g else ""}{curve}{text}</div>'
 
 def _health(run):
     if not run.pipe or n_params(run.pipe.model)>2e8: return ''                     # a copy of it is made

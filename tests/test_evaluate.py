@@ -135,6 +135,7 @@ def test_two_folders(t2i, tmp_path):
     assert run.returncode == 0 and run.stderr == '', run
     d = json.loads(run.stdout)
     assert d['fid']['n'] == 60 and d['fid']['n_real'] == 80 and d['fid']['ci'][0] < d['fid']['value'] and d['fid']['floor'] is None and d['sliced']['floor'] > 0  # too few for a floor of FID
+    assert len(d['kid']['exchanged']) == 99 and 0 < d['kid']['p'] <= 1 and d['fid']['endless'] is None and d['sliced']['endless'] < d['sliced']['value']
     assert len(files(tmp_path/'cache')) == 1  # real features, and nothing of the samples
     run = t2i('fid', a, b, '--extractor', 'shapes', '--measures', 'kid', '--json', 'kid.json', env=env)
     assert run.returncode == 0 and 'kid' in run.stdout and 'fid' not in run.stdout, run

@@ -6,9 +6,11 @@
 __all__ = ['copy_distance', 'closeness', 'CopyDetector']
 
 # %% ../../nbs/47_evaluate.copies.ipynb #47c00003
+import warnings
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import betabinom
 from torch import Tensor
 
 from ..core import UserError
@@ -63,14 +65,17 @@ class CopyDetector:
         rate:float=.01, # Of false alarms
         k:int=10, # As for `closeness`
     ):
-        if len(held_out)<50: raise UserError(f'{len(held_out)} pictures to calibrate by: take 50 or more that are not trained on')
         if not 0<rate<1: raise UserError(f'a rate of false alarms is between 0 and 1, not {rate}')
-        s = closeness(held_out, train, k)[0].sort().values
+        s,_,d = closeness(held_out, train, k)
+        if same := int((d<2e-3).sum()): warnings.warn(f'{same} of {len(d)} held-out pictures are training pictures, too, and are left out here: are the splits split?')
+        s = s[d>=2e-3].sort().values
+        if len(s)<50: raise UserError(f'{len(s)} pictures to calibrate by: take 50 or more that are not trained on')
         at = max(1, int(rate*(len(s)+1)))                                    # the next picture falls below the at-th smallest with chance at/(n+1)
         return cls(train, s[at-1].item(), at/(len(s)+1), len(s), k)
     def __call__(self,
         x:Tensor, # Pictures `(n,c,h,w)`
-    )->dict: # 'copy' `(n,)` bool, 'of' which training picture `(n,)`, 's' `(n,)`, 'share' of copies and its 'ci', 'n'
+    )->dict: # 'copy' `(n,)` bool, 'of' which training picture `(n,)`, 's' `(n,)`, 'share' of copies and its 'ci', 'n', 'p': chance of so many among real pictures
         s,i,_ = closeness(x, self.train, self.k)
-        copy = s<self.threshold
-        return {'copy':copy, 'of':i, 's':s, 'share':copy.double().mean().item(), 'ci':wilson(int(copy.sum()), len(x)), 'n':len(x)}
+        copy,at = s<self.threshold,round(self.rate*(self.n+1))
+        p = float(betabinom.sf(int(copy.sum())-1, len(x), at, self.n+1-at))  # of n new numbers below the at-th smallest of `self.n`
+        return {'copy':copy, 'of':i, 's':s, 'share':copy.double().mean().item(), 'ci':wilson(int(copy.sum()), len(x)), 'n':len(x), 'p':p}

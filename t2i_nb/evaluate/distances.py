@@ -76,7 +76,7 @@ PRDC = ('precision','recall','density','coverage')
 
 def prdc(
     x:Tensor, y:Tensor, # Features of samples `(n,d)` and of real pictures `(m,d)`
-    k:int=5, # Neighbours; fewer than pictures
+    k:int=5, # Neighbours, fewer than pictures: 5 as in Naeem et al. 2020; Kynkäänniemi et al. 2019 take 3
 )->Tensor: # `(4,)`, in the order of `PRDC`
     "Precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020)"
     x,y = check_features(x, y)

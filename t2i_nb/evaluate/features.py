@@ -53,7 +53,7 @@ class Extractor:
     @property
     def id(self)->str: return f'{self.name}@{self.hash[:8]}'
     @property
-    def resize(self)->str: return f'bicubic antialiased to {self.size}'
+    def resizing(self)->str: return f'bicubic antialiased to {self.size}'
     def __call__(self,
         x:Tensor, # `(b,3,h,w)` in [-1,1], of any size
         batch:int=64, # At a time; what comes out does not depend on it
@@ -284,7 +284,7 @@ def features(
     what:str='', # Shown with a progress bar on a terminal
 )->Tensor: # `(n,d)` float32
     "Features of pictures. Those of real ones are computed once"
-    key = json.dumps([content_hash(pics), len(pics), extractor.name, extractor.hash, extractor.resize, extractor.mean.flatten().tolist(), extractor.std.flatten().tolist()]) if keep else ''
+    key = json.dumps([content_hash(pics), len(pics), extractor.name, extractor.hash, extractor.resizing, extractor.mean.flatten().tolist(), extractor.std.flatten().tolist()]) if keep else ''
     path = cache_dir('features')/f'{extractor.name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors'
     if keep and path.is_file():
         from safetensors.torch import load_file

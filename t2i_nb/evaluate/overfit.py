@@ -31,7 +31,7 @@ def picture_losses(model, x0, captions, schedule, prediction, draws, bins, g, bs
     return total/count.where(count>0, math.nan)
 
 def apart(a:Tensor, b:Tensor)->dict:
-    "Mean of b over that of a, of different pictures, with Welch's interval"
+    "Mean of b minus that of a, of different pictures, with Welch's interval"
     a,b = (v[~v.isnan()] for v in (a,b))
     va,vb = a.var()/len(a),b.var()/len(b)
     df = (va+vb)**2/(va**2/(len(a)-1)+vb**2/(len(b)-1))
@@ -64,7 +64,7 @@ def plot_gap(
     "The gap by noise level with its intervals; above zero a model knows its training pictures"
     ax = ax or plt.subplots(figsize=(5,2.8))[1]
     ax.errorbar(g['t'], [p['diff'] for p in g['gap']], [(p['ci'][1]-p['ci'][0])/2 for p in g['gap']], marker='o', ms=4, capsize=2, label=label)
-    ax.axhline(0, color='0.4', lw=1); ax.set(xlabel='t  (data to the left, noise to the right)', ylabel='loss on new pictures - on trained ones')
+    ax.axhline(0, color='0.4', lw=1); ax.set(xlabel='t  (data to the left, noise to the right)', ylabel='loss, new - trained on')
     if label: ax.legend(fontsize=8)
     return ax
 

@@ -66,7 +66,8 @@ def choices(
     exchanges:int=EXCHANGES, # Random exchanges of samples and real pictures
 )->tuple: # Who is a sample, who is real: two of `(1+blocks+exchanges,n+m)` bool
     "All, all without each block, and all with the roles exchanged"
-    b,own,g = min(blocks, n, m),torch.arange(n+m)<n,seeded('exchanges', n, m)
+    b = min(blocks, n, m) if min(n, m)>2 else 0                                                # of two pictures none can be left out
+    own,g = torch.arange(n+m)<n,seeded('exchanges', n, m)
     kept = torch.cat([blocks_of(v, max(b, 1)) for v in (n,m)])!=torch.arange(b)[:,None]       # (b,n+m)
     mixed = [own[torch.randperm(n+m, generator=g)][None] for _ in range(exchanges)]
     return torch.cat([own[None], kept&own, *mixed]),torch.cat([~own[None], kept&~own, *(~v for v in mixed)])
@@ -88,6 +89,7 @@ class Score:
     floor:float|None = None # What real pictures get in place of the samples, at the same n
     exchanged:tuple = () # The value when samples and real pictures are exchanged at random
     higher:bool = False # Is more better?
+    least:float = -math.inf # No value can be below it: 0 for a distance
     limit:float = math.inf # No value can be above it: 1 for a share
     falls:bool = False # Does what is only due to the number of pictures fall like 1/n?
     real:str = '' # The real pictures: a name or a hash
@@ -101,16 +103,18 @@ class Score:
     def ci(self)->tuple|None:
         if len(self.parts)<2: return None
         lo,hi = jackknife(self.value, torch.tensor(self.parts, dtype=torch.float64))['ci']
-        return lo,min(hi, self.limit)
+        return max(lo, self.least),min(hi, self.limit)
     @property
-    def endless(self)->float|None: # Value at endless n, as sure as `ci` is wide; None where that cannot be said
-        return self.value-jackknife(self.value, torch.tensor(self.parts, dtype=torch.float64))['bias'] if self.falls and len(self.parts)>1 else None
+    def endless(self)->tuple|None: # Value at endless n and its interval; None where that cannot be said
+        if not self.falls or len(self.parts)<2: return None
+        j = jackknife(self.value, torch.tensor(self.parts, dtype=torch.float64))
+        return tuple(v-j['bias'] for v in (self.value, *j['ci']))
     @property
     def p(self)->float|None: # Chance, were the samples real, of a value as bad as this
         bad = lambda v: -v if self.higher else v
         return (1+sum(bad(v)>=bad(self.value) for v in self.exchanged))/(1+len(self.exchanged)) if self.exchanged else None
     def to_dict(self)->dict:
-        return {**{k:list(v) if isinstance(v, tuple) else v for k,v in asdict(self).items() if v!=math.inf}, 'ci':self.ci and list(self.ci), 'p':self.p, 'endless':self.endless}
+        return {**{k:list(v) if isinstance(v, tuple) else v for k,v in asdict(self).items() if v not in (math.inf, -math.inf)}, 'ci':self.ci and list(self.ci), 'p':self.p, 'endless':self.endless and list(self.endless)}
     @classmethod
     def from_dict(cls, d:dict): return from_config(cls, {k:v for k,v in d.items() if k not in ('ci','p','endless')}, 'a score')
 
@@ -153,18 +157,13 @@ def check_alike(a:Score, b:Score):
         raise UserError('these scores were not measured alike and cannot be compared: ' + ', '.join(f'{k} {getattr(a, k)!r} and {getattr(b, k)!r}' for k in bad))
 
 def difference(
-    a:Score, b:Score, # Measured alike
-    paired:bool=True, # Is picture k of both of the same prompt and noise?
-)->dict: # 'diff' of a over b, 'ci', 'n', 'paired'
+    a:Score, b:Score, # Measured alike; best with picture k of both of the same prompt and noise
+)->dict: # 'diff', which is a minus b, its 95 % interval 'ci', and 'n'
     "How much larger is a than b, and how sure is that? Scores that were not measured alike are a UserError"
     check_alike(a, b)
-    diff,(p,q) = a.value-b.value,(torch.tensor(s.parts, dtype=torch.float64) for s in (a,b))
-    if min(len(p), len(q))<2 or len(p)!=len(q): raise UserError('no interval: both scores need their parts, of as many blocks')
-    if paired: ci = jackknife(diff, p-q)['ci']
-    else:
-        half = student.ppf(.975, len(p)-1)*math.hypot(jackknife(0, p)['se'], jackknife(0, q)['se'])
-        ci = (diff-half,diff+half)
-    return {'diff':diff, 'ci':list(ci), 'n':a.n, 'paired':paired}
+    p,q = (torch.tensor(s.parts, dtype=torch.float64) for s in (a,b))
+    if len(p)<2 or len(p)!=len(q): raise UserError('no interval: both scores need their parts, of as many blocks')
+    return {'diff':a.value-b.value, 'ci':list(jackknife(a.value-b.value, p-q)['ci']), 'n':a.n}
 
 @patch
 def __lt__(self:Score, other:Score):
