@@ -42,7 +42,8 @@ def floor_of(
         a,b = p<k,(k<=p)&(p<k+m)
     else:
         k,m = min(n, len(more)),len(real)
-        a,b = (torch.cat(v, 1) for v in zip((torch.zeros(repeats, m, dtype=torch.bool),place(len(more))<k), (torch.ones(repeats, m, dtype=torch.bool),torch.zeros(repeats, len(more), dtype=torch.bool))))
+        taken = place(len(more))<k                                                              # (repeats,k), after the reference
+        a,b = torch.cat([torch.zeros(repeats, m, dtype=torch.bool), taken], 1),(torch.arange(len(z))<m).expand(repeats, -1)
     if min(k, m)<8: return [None]*len(NAMES[name])
     scale = (1/n+1/len(real))/(1/k+1/m) if name in FALLS else 1.
     values = (MEASURES[name](z, a, b).view(repeats, -1).mean(0)*scale).tolist()
