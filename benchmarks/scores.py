@@ -12,8 +12,6 @@ from t2i_nb.pipeline import T2IPipeline
 from t2i_nb.run import train
 from t2i_nb.train.recipes import get_recipe
 
-KEEP = ('model', 'data', 'n', 'seen', 'heldout_triples', 'heldout_bindings', 'digits', 'distances', 'memory', 'train', 'versions')
-
 
 def main(folder, n=1000):
     warnings.simplefilter('ignore')  # names of emoji that are tested hold new words
@@ -21,9 +19,8 @@ def main(folder, n=1000):
     for name in ('digits', 'emoji', 'shapes32'):
         model = name
         if name != 'shapes32' and not ((model := folder/name)/'report.html').exists(): train(get_recipe(name), model, overwrite=True, n_score=10)
-        m = evaluate(T2IPipeline.from_pretrained(model), name, n=n)
-        print(metrics_table(m), file=sys.stderr, flush=True)
-        out[name] = {k: m[k] for k in KEEP if k in m}
+        out[name] = evaluate(T2IPipeline.from_pretrained(model), name, n=n)
+        print(metrics_table(out[name]), file=sys.stderr, flush=True)
     print(json.dumps(out, indent=1))
 
 
