@@ -50,6 +50,7 @@ def closeness(
         out.append((d[:,0]/d[:,1:].mean(1).clamp(min=1e-12), i[:,0], d[:,0]))
     return tuple(map(torch.cat, zip(*out)))
 
+# %% ../../nbs/47_evaluate.copies.ipynb #47c00020
 @dataclass
 class CopyDetector:
     "Says which pictures are copies of training pictures"
