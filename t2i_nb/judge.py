@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOOKS', 'MANY', 'draw_all', 'draw_split', 'score_shapes', 'extractor_of', 'asked_about', 'distances', 'meter',
-           'memory', 'evaluate', 'versions', 'duration', 'accuracy_lines', 'metrics_table']
+           'memory', 'evaluate', 'versions', 'duration', 'accuracy_lines', 'metrics_table', 'summary']
 
 # %% ../nbs/53_judge.ipynb #53j00003
 import importlib.util, platform
@@ -189,3 +189,18 @@ def metrics_table(
     if wrong: lines.append(f"one wrong word at t >= {c['high']['t_min']} costs " + ', '.join(f"{k} {v['diff']:+.4f} [{v['ci'][0]:+.4f}, {v['ci'][1]:+.4f}]" for k,v in wrong.items()))
     if all(t.get(k) for k in ('images','seconds','images_per_second')): lines.append(f"trained on {t['images']:,} pictures in {duration(t['seconds'])}, {t['images_per_second']:,.0f} a second{', going on from ' + t['start'] if t.get('start') else ''}")
     return '\n'.join(lines)
+
+# %% ../nbs/53_judge.ipynb #53j00021
+def summary(
+    m:dict, # metrics.json
+)->dict: # Column -> text
+    "A model in one line: distances with their intervals and what real pictures get, how many captions it obeys, how many samples are copies"
+    number = lambda v: f'{v:.3g}'
+    span,real = (lambda v,ci: f'{number(v)} [{number(ci[0])}, {number(ci[1])}]'),(lambda s: '-' if s['floor'] is None else number(s['floor']))
+    d,right,out = m.get('distances') or {},m.get('seen', {}).get('all') or m.get('digits'),{}
+    if d:
+        fid,kid = d['fid'],d['kid']
+        out = {'n':f"{fid['n']:,}", 'FID':span(fid['value'], fid['ci']), 'FID of real':real(fid), 'FID at endless n':span(fid['endless'][0], fid['endless'][1:]) if fid['endless'] else '-',
+               'KID':span(kid['value'], kid['ci']), 'KID of real':real(kid), 'seen by':fid['extractor']}
+    return {**out, 'as asked':f"{100*right['acc']:.1f} % [{100*right['ci'][0]:.1f}, {100*right['ci'][1]:.1f}]" if right else '-',
+            'copies':f"{100*m['memory']['copies']['share']:.1f} % [{100*m['memory']['copies']['ci'][0]:.1f}, {100*m['memory']['copies']['ci'][1]:.1f}]" if m.get('memory') else '-'}
