@@ -92,7 +92,7 @@ def score_table(
     "Scores as a person reads them"
     if not scores: return ''
     s = next(iter(scores.values()))
-    fmt = lambda v: f'{v:.4g}' if abs(v)<1e4 else f'{v:.3e}'
+    fmt = lambda v: f'{v:.3g}' if abs(v)<1000 else f'{v:.2e}'
     span = lambda lo,hi: f'[{fmt(lo)}, {fmt(hi)}]'
     rows = [(k, fmt(v.value), span(*v.ci) if v.ci else '', f'{fmt(v.endless[0])} {span(*v.endless[1:])}' if v.endless else '', '' if v.floor is None else fmt(v.floor), verdict(v)) for k,v in scores.items()]
     head = ('', 'value', '95 %', 'at endless n', 'real pictures', '')
