@@ -193,11 +193,10 @@ def cmd_presets(a):
 def cmd_fid(a):
     "How far the pictures of one folder are from those of another"
     from t2i_nb.core import UserError, atomic_path, default_device
-    from t2i_nb.evaluate.features import EXTRACTORS, PictureFolder, get_extractor
+    from t2i_nb.evaluate.features import PictureFolder, get_extractor
     from t2i_nb.evaluate.measure import measure_pictures, score_table
     file = a.json if a.json!='-' else None
     if file and Path(file).is_dir(): raise UserError(f"'{file}' is a folder: name a file for the scores")
-    if a.source and a.extractor not in EXTRACTORS: raise UserError(f"--source is where the weights of {', '.join(EXTRACTORS)} are, and '{a.extractor}' needs none")
     who,(x,real) = get_extractor(a.extractor, a.source or '', default_device(a.device)),(PictureFolder(d) for d in (a.samples, a.real))
     if x.size!=real.size: raise UserError(f"'{a.samples}' holds pictures of {x.size[0]}x{x.size[1]} and '{a.real}' of {real.size[0]}x{real.size[1]}: bring them to one size first")
     with atomic_path(file) if file else contextlib.nullcontext() as tmp:

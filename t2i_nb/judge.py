@@ -125,7 +125,7 @@ def memory(
     detect = CopyDetector.calibrated(known, fresh)
     k = min(n, len(known))
     d = detect(draw_all(pipe, train.captions([i*len(known)//k for i in range(k)]), seed, 'training captions'))
-    batch = lambda ds: ds.get_batch(range(min(len(ds), n)))
+    batch = lambda ds: ds.get_batch(range(min(len(ds), max(n, 20))))
     gap = loss_gap(pipe.model, batch(train), batch(valid), pipe.schedule, pipe.prediction, draws=4, seed=seed) if min(len(train), len(valid))>=20 else None
     return {'copies':{'share':d['share'], 'ci':d['ci'], 'n':d['n'], 'rate':detect.rate, 'known':len(known)}, 'gap':gap}
 

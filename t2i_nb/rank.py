@@ -107,6 +107,7 @@ def best_of(
     "Draw n, keep the best k"
     check_whole('n', n, 1); check_whole('k', k, 1)
     prompts,score = [prompts] if isinstance(prompts, str) else list(prompts),get_scorer(scorer, pipe, source)
+    if scorer in ('grader','digits'): score(torch.zeros(len(prompts), 3, pipe.size, pipe.size), prompts) # what it cannot read is refused before anything is drawn
     x = pipe(prompts, n, seed, **how)
     scores = torch.as_tensor(score(x, [p for p in prompts for _ in range(n)])).float().view(len(prompts), n)
     at = ranked(scores, k)

@@ -43,6 +43,7 @@ def closeness(
     rows:int=256, # At a time
 )->tuple: # `s` `(n,)`, below 1, 0 is a copy; the nearest training picture `(n,)`; and its distance `(n,)`
     "Distance to the nearest training picture over that to the next ones (after Carlini et al. 2023)"
+    if not (x.isfinite().all() and train.isfinite().all()): raise UserError('pictures that hold NaN or infinity are no copies, and not new')
     if len(train)<3: raise UserError(f'{len(train)} training pictures: nothing is near or far among so few')
     out = []
     for part in x.split(rows):
@@ -54,11 +55,12 @@ def closeness(
 @dataclass
 class CopyDetector:
     "Says which pictures are copies of training pictures"
-    train:Tensor # Pictures `(m,c,h,w)`
+    train:Tensor # Pictures `(m,c,h,w)`, each once
     threshold:float # `s` below it is a copy
     rate:float # Of false alarms among real pictures, as near to what was asked for as their number allows
     n:int # Real pictures that the threshold comes from
     k:int = 10 # As for `closeness`
+    kept:Tensor|None = None # Which of all training pictures they are `(m,)`
     @classmethod
     def calibrated(cls,
         train:Tensor, # Pictures that are trained on
@@ -66,17 +68,22 @@ class CopyDetector:
         rate:float=.01, # Of false alarms
         k:int=10, # As for `closeness`
     ):
+        _,same = torch.unique(train.flatten(1), dim=0, return_inverse=True)   # a picture that is there many times is its own neighbour
+        kept = torch.full((int(same.max())+1,), len(train)).scatter_reduce(0, same, torch.arange(len(train)), 'amin').sort().values
+        train = train[kept]
         if not 0<rate<1: raise UserError(f'a rate of false alarms is between 0 and 1, not {rate}')
         s,_,d = closeness(held_out, train, k)
         if same := int((d<2e-3).sum()): warnings.warn(f'{same} of {len(d)} held-out pictures are training pictures, too, and are left out here: are the splits split?')
         s = s[d>=2e-3].sort().values
         if len(s)<50: raise UserError(f'{len(s)} pictures to calibrate by: take 50 or more that are not trained on')
         at = max(1, int(rate*(len(s)+1)))                                    # the next picture falls below the at-th smallest with chance at/(n+1)
-        return cls(train, s[at-1].item(), at/(len(s)+1), len(s), k)
+        return cls(train, s[at-1].item(), at/(len(s)+1), len(s), k, kept)
     def __call__(self,
         x:Tensor, # Pictures `(n,c,h,w)`
     )->dict: # 'copy' `(n,)` bool, 'of' which training picture `(n,)`, 's' `(n,)`, 'share' of copies and its 'ci', 'n', 'p': chance of so many among real pictures
+        if not len(x): raise UserError('no pictures: nothing can be a copy')
         s,i,_ = closeness(x, self.train, self.k)
+        if self.kept is not None: i = self.kept[i]
         copy,at = s<self.threshold,round(self.rate*(self.n+1))
         p = float(betabinom.sf(int(copy.sum())-1, len(x), at, self.n+1-at))  # of n new numbers below the at-th smallest of `self.n`
         return {'copy':copy, 'of':i, 's':s, 'share':copy.double().mean().item(), 'ci':wilson(int(copy.sum()), len(x)), 'n':len(x), 'p':p}

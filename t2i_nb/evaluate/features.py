@@ -56,7 +56,7 @@ class Extractor:
     def resizing(self)->str: return f'bicubic antialiased to {self.size}'
     def __call__(self,
         x:Tensor, # `(b,3,h,w)` in [-1,1], of any size
-        batch:int=64, # At a time; what comes out does not depend on it
+        batch:int=64, # At a time; what comes out depends on it by rounding only
     )->Tensor: # Features `(b,d)` float32, on the CPU
         with torch.inference_mode():
             return torch.cat([self.net((resize(p.to(self.device).float(), self.size)-self.mean)/self.std).float().cpu() for p in x.split(batch)]).clone()
@@ -258,10 +258,12 @@ def get_extractor(
 )->Extractor:
     "An extractor by name. A UserError says what is missing"
     device = default_device(device)
+    if source and name not in EXTRACTORS: raise UserError(f"a source is where the weights of {', '.join(EXTRACTORS)} are, and '{name}' needs none")
     if name in EXTRACTORS: return EXTRACTORS[name](source, device)
     shipped = pretrained_folder()/'extractors'
     for f in (shipped/name, Path(name)):
-        if (f/'config.json').is_file() and 'words' in load_json(f/'config.json'): return tag_extractor(f, f.name, device)
+        told = load_json(f/'config.json') if (f/'config.json').is_file() else None
+        if isinstance(told, dict) and isinstance(told.get('words'), list): return tag_extractor(f, f.name, device)
     raise UserError(f"no extractor '{name}': choose from {', '.join(sorted(p.name for p in shipped.glob('*') if p.is_dir()))}, {', '.join(EXTRACTORS)}, or name a folder")
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00035
@@ -309,6 +311,7 @@ class PictureFolder:
         if len(self.files)<2: raise UserError(f"'{path}' holds {len(self.files) or 'no'} picture{'s'*(len(self.files)!=1)}: a distance between sets needs two at least")
         sizes = {}
         for p in self.files:
+            if p.exists() and not p.is_file(): raise UserError(f"'{p}' is called a picture and is no file")
             if why := look_at(str(p), (p.stat().st_mtime_ns, p.stat().st_size))[0]: raise UserError(f"'{p}' is broken ({why}): remove or replace it")
             sizes.setdefault(open_picture(p).size, p)
         if len(sizes)>1: raise UserError("pictures of different sizes: " + ', '.join(f"'{p}' is {w}x{h}" for (w,h),p in list(sizes.items())[:2]))

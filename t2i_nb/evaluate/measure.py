@@ -17,7 +17,7 @@ from ..core import UserError, seeded
 from .distances import PRDC, cmmds, mmd, prdc, sliced
 from .features import Extractor, content_hash, features
 from .fid import check_features, fid
-from .scores import EXCHANGES, Score, choices, each, left_out, verdict
+from .scores import Score, choices, each, left_out, verdict
 
 # %% ../../nbs/46_evaluate.measure.ipynb #46m00006
 MEASURES = dict(fid=each(fid), kid=mmd, cmmd=cmmds, prdc=each(prdc), sliced=sliced) # `fn(z, a, b)` as `each` makes them
@@ -61,12 +61,13 @@ def measure(
 )->dict: # Name -> `Score`
     "Every measure with interval, floor and exchanges: some 120 values of each. What cannot be measured is a UserError"
     if bad := [k for k in which if k not in MEASURES]: raise UserError(f"no measure '{bad[0]}': choose from {', '.join(MEASURES)}")
+    which = list(dict.fromkeys(which))
     x,real,*rest = check_features(x, real, *([] if more is None or len(more)<2 else [more]))
     sets,few,out = choices(len(x), len(real)),min(len(x), len(real)),{}
-    parts = slice(1, len(sets[0])-EXCHANGES)
+    parts = slice(1, len(choices(len(x), len(real), exchanges=0)[0]))
     for k in tqdm(which, desc='measuring', leave=False, dynamic_ncols=True, disable=None):
         if k=='prdc' and few<8: # too few for five neighbours
-            if list(which)==['prdc']: raise UserError(f'{few} pictures are too few for precision and recall: take eight, and better hundreds')
+            if which==['prdc']: raise UserError(f'{few} pictures are too few for precision and recall: take eight, and better hundreds')
             continue
         rows = MEASURES[k](torch.cat([x, real]), *sets).view(len(sets[0]), -1).T.tolist()
         for name,v,floor in zip(NAMES[k], rows, floor_of(k, len(x), real, *rest)):
@@ -107,6 +108,7 @@ def set_metric(
     **kwargs, # For torchmetrics' `Metric`
 ): # A torchmetrics `Metric`: `update(pictures, real)`, then `compute()`
     "A measure as training code outside fastai knows it. torchmetrics takes seconds to import, and is not before it is asked for"
+    if measure not in MEASURES: raise UserError(f"no measure '{measure}': choose from {', '.join(MEASURES)}")
     from torchmetrics import Metric
     class SetMetric(Metric):
         full_state_update,is_differentiable = False,False

@@ -63,10 +63,11 @@ EXCHANGES = 99 # The true value and they are a hundred
 def choices(
     n:int, m:int, # Samples, and real pictures
     blocks:int=BLOCKS, # Parts that are left out; never more than rows in the smaller table
-    exchanges:int=EXCHANGES, # Random exchanges of samples and real pictures
+    exchanges:int=EXCHANGES, # Random exchanges of samples and real pictures; none where there are fewer than 10,000 ways
 )->tuple: # Who is a sample, who is real: two of `(1+blocks+exchanges,n+m)` bool
     "All, all without each block, and all with the roles exchanged"
     b = min(blocks, n, m) if min(n, m)>2 else 0                                                # of two pictures none can be left out
+    if math.comb(n+m, min(n, m, 9))<10_000: exchanges = 0                                     # so few ways to exchange that the true one would come up again
     own,g = torch.arange(n+m)<n,seeded('exchanges', n, m)
     kept = torch.cat([blocks_of(v, max(b, 1)) for v in (n,m)])!=torch.arange(b)[:,None]       # (b,n+m)
     mixed = [own[torch.randperm(n+m, generator=g)][None] for _ in range(exchanges)]
@@ -97,7 +98,7 @@ class Score:
     extractor:str = '' # Name and hash of the network that looked
     resize:str = '' # How pictures came to its size
     def __post_init__(self):
-        if not math.isfinite(self.value): raise UserError(f'{self.metric} of {self.n} pictures is {self.value}: that is no score')
+        if not all(map(math.isfinite, (self.value, *self.parts, *self.exchanged))): raise UserError(f'{self.metric} of {self.n} pictures is {self.value}: that is no score')
         for k in ('parts','exchanged'): object.__setattr__(self, k, tuple(map(float, getattr(self, k))))
     @property
     def ci(self)->tuple|None:
@@ -136,6 +137,7 @@ def verdict(
     "Where samples stand beside real pictures, in words"
     side = beside_real(s)
     near = s.floor is not None and s.ci is not None and s.ci[0]<=s.floor<=s.ci[1]
+    if side is None and math.comb(s.n+s.n_real, min(s.n, s.n_real, 9))<10_000 and s.n_real: return 'too few to tell'
     return VERDICTS[side] + (', by less than the interval' if side and near else '')
 
 def _digits(half): return min(max(0, 1-math.floor(math.log10(half))), 6) if half>0 else 4 # enough for an interval of this half width
@@ -145,7 +147,7 @@ def __str__(self:Score):
     "A score in a line"
     k = _digits((self.ci[1]-self.ci[0])/2 if self.ci else abs(self.value)/100)
     out = f'{self.metric} {self.value:.{k}f}' + (f' [{self.ci[0]:.{k}f}, {self.ci[1]:.{k}f}]' if self.ci else '') + f', n={self.n:,}'
-    said = ', '.join([*([] if self.floor is None else [f'real pictures {self.floor:.{k}f}']), *([verdict(self)] if self.exchanged else [])])
+    said = ', '.join([*([] if self.floor is None else [f'real pictures {self.floor:.{k}f}']), *filter(None, [verdict(self)])])
     return f'{out}; {said}' if said else out
 
 # %% ../../nbs/43_evaluate.scores.ipynb #43s00020
