@@ -135,7 +135,7 @@ def test_two_folders(t2i, tmp_path):
     assert run.returncode == 0 and run.stderr == '', run
     d = json.loads(run.stdout)
     assert d['fid']['n'] == 60 and d['fid']['n_real'] == 80 and d['fid']['ci'][0] < d['fid']['value'] and d['fid']['floor'] is None and d['sliced']['floor'] > 0  # too few for a floor of FID
-    assert len(d['kid']['exchanged']) == 99 and 0 < d['kid']['p'] <= 1 and d['fid']['endless'] is None and d['sliced']['endless'] < d['sliced']['value']
+    assert len(d['kid']['exchanged']) == 99 and 0 < d['kid']['p'] <= 1 and d['fid']['endless'] is None and d['cmmd']['endless'][0] < d['cmmd']['value'] and d['sliced']['endless'] is None
     assert len(files(tmp_path/'cache')) == 1  # real features, and nothing of the samples
     run = t2i('fid', a, b, '--extractor', 'shapes', '--measures', 'kid', '--json', 'kid.json', env=env)
     assert run.returncode == 0 and 'kid' in run.stdout and 'fid' not in run.stdout, run
@@ -158,6 +158,22 @@ def test_bad_folders_are_one_line_and_leave_nothing(t2i, tmp_path):
     assert files(tmp_path/'cache') == []
     run = t2i('fid', other, other, '--extractor', 'shapes', '--measures', 'prdc', env=env)  # whole features may be kept, a score may not
     assert run.returncode == 2 and run.stdout == '' and 'too few' in run.stderr, run
+
+
+def test_odd_folders_and_odd_extractors(t2i, tmp_path):
+    a, b, pipe, odd = folder(tmp_path/'a', 9), folder(tmp_path/'b', 9, start=20), tmp_path/'pipe', tmp_path/'odd'
+    for d in (pipe, odd): d.mkdir()
+    folder(pipe, 3); os.mkfifo(pipe/'p.png')
+    for words in ('{"words": 3}', '["words"]', '3'):
+        (odd/'config.json').write_text(words)
+        run = t2i('fid', a, b, '--extractor', odd)
+        assert run.returncode == 2 and 'no extractor' in run.stderr and len(run.stderr.splitlines()) == 1, run
+    run = t2i('fid', pipe, b, '--extractor', 'shapes')
+    assert run.returncode == 2 and 'is no file' in run.stderr, run
+    d = json.loads(t2i('fid', a, b, '--extractor', 'shapes', '--measures', 'kid', 'kid', '--json', '-').stdout)
+    assert list(d) == ['kid'] and 0 < d['kid']['p'] <= 1
+    few = t2i('fid', folder(tmp_path/'few', 5), folder(tmp_path/'few2', 5, start=9), '--extractor', 'shapes')
+    assert few.returncode == 0 and few.stdout.count('too few to tell') == 4, few  # and no precision of five
 
 
 def test_extractors_do_not_mix(tmp_path):
