@@ -267,8 +267,8 @@ def get_extractor(
     raise UserError(f"no extractor '{name}': choose from {', '.join(sorted(p.name for p in shipped.glob('*') if p.is_dir()))}, {', '.join(EXTRACTORS)}, or name a folder")
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00035
-def _parts(pics, n=256):
-    "Pictures, some hundreds at a time; a tensor, or anything with `pictures`"
+def _parts(pics, n=64):
+    "Pictures, some at a time, as they may be large; a tensor, or anything with `pictures`"
     for i in range(0, len(pics), n): yield pics[i:i+n] if isinstance(pics, Tensor) else pics.pictures(list(range(i, min(i+n, len(pics)))))
 
 def content_hash(
@@ -276,7 +276,9 @@ def content_hash(
 )->str: # 16 hexadecimal digits
     "SHA-256 of the pixels, as bytes, and their shape"
     h = hashlib.sha256()
-    for x in _parts(pics): h.update(repr(tuple(x.shape[1:])).encode()); h.update(to_uint8(x).contiguous().numpy().tobytes())
+    for i,x in enumerate(_parts(pics)):
+        if i%4==0: h.update(repr(tuple(x.shape[1:])).encode())                   # before every 256 pictures
+        h.update(to_uint8(x).contiguous().numpy().tobytes())
     return h.hexdigest()[:16]
 
 def features(
@@ -292,7 +294,7 @@ def features(
         from safetensors.torch import load_file
         try: return load_file(path)['features']
         except Exception: path.unlink(missing_ok=True)                        # cut off: it is made again
-    parts = tqdm(_parts(pics), total=-(-len(pics)//256), desc=what or extractor.name, dynamic_ncols=True, leave=False, disable=None)
+    parts = tqdm(_parts(pics), total=-(-len(pics)//64), desc=what or extractor.name, dynamic_ncols=True, leave=False, disable=None)
     f = torch.cat([extractor(x) for x in parts])
     if not f.isfinite().all(): raise UserError(f"the extractor '{extractor.name}' gives NaN or infinity: its weights, or the pictures, are broken")
     if keep:
