@@ -160,7 +160,9 @@ def watchers(
     if train.drawn: return cbs
     known = train.pictures(range(min(len(train), MANY)))
     captions = train.captions([k*len(known)//100 for k in range(100)])
-    return [*cbs, CopyCB(draws(captions), CopyDetector.calibrated(known, real), n=100, every_images=r.sample_every, share=share, file=out/'copies.jsonl')]
+    try: detect = CopyDetector.calibrated(known, real)
+    except UserError: return cbs                                              # too few of the held-out pictures are new
+    return [*cbs, CopyCB(draws(captions), detect, n=100, every_images=r.sample_every, share=share, file=out/'copies.jsonl')]
 
 def make_callbacks(
     r:Recipe, # With `images`

@@ -73,7 +73,7 @@ class CopyDetector:
         train = train[kept]
         if not 0<rate<1: raise UserError(f'a rate of false alarms is between 0 and 1, not {rate}')
         s,_,d = closeness(held_out, train, k)
-        if same := int((d<2e-3).sum()): warnings.warn(f'{same} of {len(d)} held-out pictures are training pictures, too, and are left out here: are the splits split?')
+        if same := int((d<2e-3).sum()): warnings.warn(f'{same} of {len(d)} held-out pictures are training pictures, too, and no threshold for copies comes from them: are the splits split?')
         s = s[d>=2e-3].sort().values
         if len(s)<50: raise UserError(f'{len(s)} pictures to calibrate by: take 50 or more that are not trained on')
         at = max(1, int(rate*(len(s)+1)))                                    # the next picture falls below the at-th smallest with chance at/(n+1)
