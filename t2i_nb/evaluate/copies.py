@@ -59,8 +59,8 @@ class CopyDetector:
     threshold:float # `s` below it is a copy
     rate:float # Of false alarms among real pictures, as near to what was asked for as their number allows
     n:int # Real pictures that the threshold comes from
+    kept:Tensor # Which of all training pictures `train` are `(m,)`
     k:int = 10 # As for `closeness`
-    kept:Tensor|None = None # Which of all training pictures they are `(m,)`
     @classmethod
     def calibrated(cls,
         train:Tensor, # Pictures that are trained on
@@ -77,13 +77,12 @@ class CopyDetector:
         s = s[d>=2e-3].sort().values
         if len(s)<50: raise UserError(f'{len(s)} pictures to calibrate by: take 50 or more that are not trained on')
         at = max(1, int(rate*(len(s)+1)))                                    # the next picture falls below the at-th smallest with chance at/(n+1)
-        return cls(train, s[at-1].item(), at/(len(s)+1), len(s), k, kept)
+        return cls(train, s[at-1].item(), at/(len(s)+1), len(s), kept, k)
     def __call__(self,
         x:Tensor, # Pictures `(n,c,h,w)`
     )->dict: # 'copy' `(n,)` bool, 'of' which training picture `(n,)`, 's' `(n,)`, 'share' of copies and its 'ci', 'n', 'p': chance of so many among real pictures
         if not len(x): raise UserError('no pictures: nothing can be a copy')
         s,i,_ = closeness(x, self.train, self.k)
-        if self.kept is not None: i = self.kept[i]
         copy,at = s<self.threshold,round(self.rate*(self.n+1))
         p = float(betabinom.sf(int(copy.sum())-1, len(x), at, self.n+1-at))  # of n new numbers below the at-th smallest of `self.n`
-        return {'copy':copy, 'of':i, 's':s, 'share':copy.double().mean().item(), 'ci':wilson(int(copy.sum()), len(x)), 'n':len(x), 'p':p}
+        return {'copy':copy, 'of':self.kept[i], 's':s, 'share':copy.double().mean().item(), 'ci':wilson(int(copy.sum()), len(x)), 'n':len(x), 'p':p}
