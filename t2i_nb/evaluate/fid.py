@@ -60,7 +60,7 @@ def factor(
 _kept = threading.local()
 
 def _own(k:int, m:Tensor):
-    "A copy that LAPACK may overwrite, column by column (`m` is symmetric), in memory that is kept: fresh pages cost up to a quarter of all the time"
+    "A copy that LAPACK may overwrite, column by column (`m` is symmetric), in memory that is kept, since fresh pages are slow"
     if getattr(_kept, 'work', np.empty(0)).shape[1:]!=m.shape: _kept.work = np.empty((2,*m.shape))
     _kept.work[k] = m
     return _kept.work[k].T

@@ -30,11 +30,10 @@ def floor_of(
     n:int, # How many samples
     real:Tensor, # The real features they are compared with `(m,d)`
     more:Tensor|None=None, # Further ones `(k,d)`
-    repeats:int=4, # Draws that are averaged
-    seed:int=0, # Of the draws
+    seed:int=0, # Of the four draws that are averaged
 )->list: # What real pictures get, for each of `NAMES[name]`; None where too few are known to say
     "The value of real pictures in place of n samples"
-    g,z = seeded('floor', seed),real if more is None else torch.cat([real, more])
+    g,repeats,z = seeded('floor', seed),4,real if more is None else torch.cat([real, more])
     place = lambda v: torch.stack([torch.randperm(v, generator=g) for _ in range(repeats)])  # (repeats,v): each one's place in a random order
     if more is None: # parts of the reference
         k,m = (int(len(real)/(n+len(real))*v) for v in (n, len(real)))
@@ -71,8 +70,8 @@ def measure(
             continue
         rows = MEASURES[k](torch.cat([x, real]), *sets).view(len(sets[0]), -1).T.tolist()
         for name,v,floor in zip(NAMES[k], rows, floor_of(k, len(x), real, *rest)):
-            out[name] = Score(name, v[0], len(x), v[parts], floor, v[parts.stop:], name in PRDC, 0. if k!='kid' else -math.inf, 1. if name in ('precision','recall','coverage') else math.inf,
-                              k=='cmmd' or k=='fid' and few>=2*x.shape[1], n_real=len(real), **(about or {}))
+            out[name] = Score(name, v[0], len(x), v[parts], floor, v[parts.stop:], higher=k=='prdc', least=-math.inf if k=='kid' else 0., limit=1. if k=='prdc' and name!='density' else math.inf,
+                              falls=k=='cmmd' or k=='fid' and few>=2*x.shape[1], n_real=len(real), **(about or {}))
     return out
 
 # %% ../../nbs/46_evaluate.measure.ipynb #46m00013
