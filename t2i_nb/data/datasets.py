@@ -22,6 +22,7 @@ class Captioned:
     digest = '' # What tells changed files from those of before
     drawn = False # Are pictures made anew whenever they are asked for, at the price of a computation?
     left_out = {} # What could not be used: name -> why
+    groups = None # For each item a name that its variants share; none of them stands in another split. None: every item is on its own
     def __getitem__(self, i): # `(x0 (3,h,w), caption)`
         x,c = self.get_batch([i])
         return x[0],c[0]
@@ -33,6 +34,9 @@ class Captioned:
     def all_captions(self): # Strings, one by one
         "Every caption that an item may have, at whichever pass"
         for k in range(0, len(self), 1024): yield from self.captions(range(k, min(k+1024, len(self))))
+    def distinct(self)->list: # Item numbers
+        "Items of which no two are variants of one thing: the first of each group"
+        return list(range(len(self))) if self.groups is None else sorted({g:i for i,g in reversed([*enumerate(self.groups)])}.values())
 
 # %% ../../nbs/02_data.datasets.ipynb #c4d215eb
 class ShapesDataset(Captioned):

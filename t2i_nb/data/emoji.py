@@ -92,11 +92,11 @@ class EmojiDataset(Captioned):
     ):
         check_split(split, 'emoji')
         path = Path(font or find_font())
-        f,self.size,self.emoji,self.names,xs = emoji_font(path),size,[],[],[]
+        f,self.size,self.emoji,self.groups,self.names,xs = emoji_font(path),size,[],[],[],[]
         for e,names in emoji_names().items():
-            if split_of(f'emoji|{emoji_key(e)}')!=split or is_toned(e) and not tones or is_flag(e) and not flags: continue
+            if split_of(f'emoji|{(key := emoji_key(e))}')!=split or is_toned(e) and not tones or is_flag(e) and not flags: continue
             if (im := draw_emoji(e, f)) is None: continue
-            self.emoji.append(e); self.names.append(names); xs.append(to_uint8(from_pil(im, size)))
+            self.emoji.append(e); self.groups.append(key); self.names.append(names); xs.append(to_uint8(from_pil(im, size)))
         if not xs: raise UserError(f"'{path}' has no emoji for '{split}'")
         self.x = torch.stack(xs)
         self.digest = hashlib.sha256(self.x.numpy().tobytes()+repr(self.names).encode()).hexdigest()[:16]
