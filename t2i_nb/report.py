@@ -33,7 +33,7 @@ from .evaluate.digits import digit_judge, digit_pixels
 from .evaluate.grader import grade
 from .evaluate.overfit import plot_gap
 from .evaluate.scores import Score, verdict
-from .judge import asked_about, duration
+from .judge import asked_about, copies_lines, duration, recognised
 from .models.layers import Attention
 from .models.probe import attention_entropy, attention_maps, dead_parameters
 from .models.t2i import n_params
@@ -434,14 +434,15 @@ def _distances(run):
     d,h = run.metrics.get('distances'),run.scores
     plot = themed(lambda ax: plot_scores(h, ax), 'FID over training') if len(h)>1 else ''
     cost = f'<p class="look">The curve took {100*h[-1]["share"]:.1f} % of the training time; {h[-1]["fid"]["n"]} samples each, of few steps.</p>' if len(h)>1 else ''
-    return f'<div class="plots">{plot}<div>{distance_table(d) if d else ""}{cost}</div></div>' if d or plot else ''
+    seen = f'<p>{recognised(r)}</p>' if (r := run.metrics.get('retrieval')) else ''
+    return f'<div class="plots">{plot}<div>{distance_table(d) if d else ""}{seen}{cost}</div></div>' if d or plot else ''
 
 def _memory(run):
     m = run.metrics.get('memory')
     if not m: return ''
     c,g = m['copies'],m['gap']
     curve = themed(lambda ax: plot_copies(run.copies, ax), 'share of copies over training') if len(run.copies)>1 else ''
-    text = f'<p>{100*c["share"]:.1f} % of {c["n"]} samples of training captions are copies of one of {c["known"]:,} training pictures <small>({100*c["ci"][0]:.1f} to {100*c["ci"][1]:.1f} %; among pictures that were not trained on {100*c["rate"]:.0f} % would seem so)</small></p>'
+    text = '<p>'+'.<br>'.join(copies_lines(c))+'.</p>'
     return f'<div class="plots">{themed(lambda ax: plot_gap(g, ax), "loss on new pictures minus that on trained ones, by noise level") if g else ""}{curve}{text}</div>'
 
 def _health(run):

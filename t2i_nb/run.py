@@ -151,15 +151,17 @@ def watchers(
 )->list: # At most a `MeasureCB` and a `CopyCB`
     "Who looks at samples while a run trains: distances to validation pictures, and copies where pictures come back; both from few steps"
     (train,valid),who = recipe_data(r),extractor_of(r.data) if r.watch else None
-    if who is None or len(valid)<64: return []
-    n = min(128, len(valid))
-    real,few = valid.pictures(range(n if train.drawn else 0, min(len(valid), 512))),dict(steps=min(8, r.steps), restarts=0) # of a world that is drawn, not of the captions that are asked
+    at = valid.distinct()                                                     # independent ones
+    if who is None or len(at)<64: return []
+    n = min(128, len(at))
+    real,few = valid.pictures(at[n if train.drawn else 0:512]),dict(steps=min(8, r.steps), restarts=0) # of a world that is drawn, not of the captions that are asked
     def draws(captions): return lambda model,n: recipe_pipeline(r, model).draw([(p,k) for k,p in enumerate(captions[:n])], **few)
     share = r.watch if train.drawn else r.watch/2
-    cbs = [MeasureCB(draws(valid.captions(range(n))), features(real, who), who, n=n, every_images=r.sample_every, share=share, file=out/'scores.jsonl')]
+    cbs = [MeasureCB(draws(valid.captions(at[:n])), features(real, who), who, n=n, every_images=r.sample_every, share=share, file=out/'scores.jsonl')]
     if train.drawn: return cbs
     known = train.pictures(range(min(len(train), MANY)))
-    captions = train.captions([k*len(known)//100 for k in range(100)])
+    asked = [k for k in train.distinct() if k<len(known)]
+    captions = train.captions([asked[k*len(asked)//100] for k in range(100)])
     try: detect = CopyDetector.calibrated(known, real)
     except UserError: return cbs                                              # too few of the held-out pictures are new
     return [*cbs, CopyCB(draws(captions), detect, n=100, every_images=r.sample_every, share=share, file=out/'copies.jsonl')]

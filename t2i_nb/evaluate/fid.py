@@ -23,7 +23,7 @@ def check_features(
     for x in tables:
         if x.ndim!=2: raise UserError(f'features are a table, a row for each picture, and not of shape {tuple(x.shape)}')
         if len(x)<2: raise UserError(f'{len(x)} picture{"s"*(len(x)!=1)}: a distance between sets needs two in each, and hundreds to mean something')
-        if not x.isfinite().all(): raise UserError('features that are NaN or infinite: are the pictures, or the weights of the extractor, broken?')
+        if not (x.abs()<1e70).all(): raise UserError('features that are NaN, infinite or beyond all measure: are the pictures, or the weights of the extractor, broken?')  # their fourth powers must be numbers, too
     if len(widths := {x.shape[1] for x in tables})>1: raise UserError(f'features of {" and ".join(map(str, sorted(widths)))} numbers: they are of different extractors')
     return [x.detach().cpu().double() for x in tables]
 
@@ -42,7 +42,9 @@ class Moments:
         mean = x.mean(0)
         return cls(len(x), mean, (x-mean).T@(x-mean))
     @property
-    def cov(self)->Tensor: return self.scatter/(self.n-1) # `(d,d)`
+    def cov(self)->Tensor: # `(d,d)`; of fewer than two rows a UserError
+        if self.n<2: raise UserError(f'{self.n} rows have no covariance')
+        return self.scatter/(self.n-1)
     def __add__(self, other):
         n,delta = self.n+other.n,other.mean-self.mean
         return Moments(n, self.mean+delta*(other.n/n), self.scatter+other.scatter+torch.outer(delta, delta)*(self.n*other.n/n))
@@ -60,14 +62,14 @@ def factor(
 _kept = threading.local()
 
 def _own(k:int, m:Tensor):
-    "A copy that LAPACK may overwrite, column by column (`m` is symmetric), in memory that is kept, since fresh pages are slow"
+    "A copy that LAPACK may overwrite, column by column (`m` is symmetric), in memory that each thread keeps, since fresh pages are slow (64 MiB at 2,048 features)"
     if getattr(_kept, 'work', np.empty(0)).shape[1:]!=m.shape: _kept.work = np.empty((2,*m.shape))
     _kept.work[k] = m
     return _kept.work[k].T
 
 def root_term(
     a:Tensor, b:Tensor, # Covariances `(d,d)`, float64
-)->float:
+)->float: # What is not finite is an error of LAPACK: `check_features` comes before
     "`tr (a b)^(1/2)`, from the symmetric `L' a L` that has the eigenvalues of `a b`, where `b = L L'`"
     try: w = torch.from_numpy(eigh(_own(0, a), _own(1, b), type=3, eigvals_only=True, driver='gv', overwrite_a=True, overwrite_b=True, check_finite=False))
     except LinAlgError: w = torch.linalg.eigvalsh((l := factor(b)).T@a@l)     # no Cholesky factor

@@ -59,7 +59,7 @@ class SampledCB(ScoreCB):
     @property
     def trained(self)->float: return perf_counter()-self.began_at-self.spent # seconds without the readings
     def look(self, model):
-        few = max(16, self.n//8)
+        few = min(self.n, max(16, self.n//8))
         if self.cost is None and self.share*self.trained>.1: self.cost = self.timed(lambda: self.read(self.draw(model, few).float().cpu()))[1]*self.n/few # what a reading will cost, from a small one
         if self.cost is None or self.spent+self.cost>self.share*self.trained: self.skipped += 1
         else: super().look(model)
