@@ -119,6 +119,24 @@ def test_the_metric_is_that_of_torchmetrics():
     close(ours.compute().item(), theirs.compute().double().item(), rel=1e-4)  # theirs ends in float32, of sums that are
 
 
+def gathered(rank, path, out):
+    "One of two processes: its half of the pictures, and what it computes of all"
+    torch.distributed.init_process_group('gloo', init_method=f'file://{path}', rank=rank, world_size=2)
+    try:
+        metric, ds = set_metric(get_extractor('shapes', device='cpu'), 'kid'), get_dataset('shapes', 'seen', n=120)
+        for real in (False, True): metric.update(ds.pictures(range(60*real+rank, 60*real+60, 2)), real=real)
+        if rank: torch.save(metric.compute(), out)
+        else: metric.compute()
+    finally: torch.distributed.destroy_process_group()
+
+
+def test_set_metric_counts_the_pictures_of_all_processes(tmp_path):
+    import torch.multiprocessing as mp
+    mp.spawn(gathered, (str(tmp_path/'meet'), str(tmp_path/'out.pt')), nprocs=2)
+    who, ds = get_extractor('shapes', device='cpu'), get_dataset('shapes', 'seen', n=120)
+    close(torch.load(tmp_path/'out.pt', weights_only=True).item(), kid(who(ds.pictures(range(60))), who(ds.pictures(range(60, 120)))), scale=1e-3)
+
+
 # ---- the command ----
 def folder(path, n, size=32, start=0):
     for i, x in enumerate(get_dataset('shapes', 'seen', n=start+n, size=size).pictures(range(start, start+n))): save_picture(x, path/f'{i}.png')
