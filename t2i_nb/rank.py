@@ -23,12 +23,16 @@ from .evaluate.scores import interval
 from .pipeline import T2IPipeline, check_whole
 
 # %% ../nbs/52_rank.ipynb #52r00006
-def grader_scorer(x:Tensor, prompts)->Tensor: # `(n,)` in [0,1]
+def grader_scorer(
+    x:Tensor, prompts, # Pictures `(n,3,h,w)` in [-1,1], and what each was to be
+)->Tensor: # `(n,)` in [0,1]
     "Share of the checks that a picture passes; prompts outside the shapes world are a UserError"
     if bad := [p for p in prompts if parse_caption(p) is None]: raise UserError(f"the grader reads captions of the shapes world only, and '{bad[0]}' is none: choose by another scorer")
     return torch.tensor([sum(v for k,v in g.items() if k!='right')/(len(g)-1) for g in grade(x, prompts)])
 
-def digits_scorer(x:Tensor, prompts)->Tensor: # `(n,)`
+def digits_scorer(
+    x:Tensor, prompts, # Pictures `(n,3,h,w)` in [-1,1], and what each was to be
+)->Tensor: # `(n,)`
     "How far a picture is on the right side of the judge's borders; prompts that name no digit are a UserError"
     want = [digit_of(p) for p in prompts]
     if None in want: raise UserError(f"'{prompts[want.index(None)]}' names no digit: choose by another scorer")

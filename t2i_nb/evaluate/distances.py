@@ -15,12 +15,17 @@ from .fid import check_features
 from .scores import choices
 
 # %% ../../nbs/45_evaluate.distances.ipynb #45d00006
-def kid_kernel(x:Tensor, y:Tensor)->Tensor: # `(n,m)`
+def kid_kernel(
+    x:Tensor, y:Tensor, # Features `(n,d)` and `(m,d)`
+)->Tensor: # `(n,m)`
     "`(x.y/d+1)^3-1` (Bińkowski et al. 2018, sec. 4)"
     u = x@y.T/x.shape[1]
     return u*(3+u*(3+u))
 
-def gauss_kernel(x:Tensor, y:Tensor, sigma:float=10.)->Tensor: # `(n,m)`
+def gauss_kernel(
+    x:Tensor, y:Tensor, # Features `(n,d)` and `(m,d)`
+    sigma:float=10., # Its width: that of Jayasumana et al. 2024
+)->Tensor: # `(n,m)`
     "`exp(-|x-y|^2/(2 sigma^2))-1`"
     return (-torch.cdist(x, y).square()/(2*sigma**2)).expm1()
 

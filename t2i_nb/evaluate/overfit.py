@@ -20,8 +20,15 @@ from .conditioning import caption_losses, spread_times
 from .scores import jackknife, left_out
 
 # %% ../../nbs/49_evaluate.overfit.ipynb #49o00008
-def picture_losses(model, x0, captions, schedule, prediction, draws, bins, g, bs=128):
-    "Mean loss of each picture at each noise level `(n,bins)`, NaN where a level was not drawn"
+def picture_losses(
+    model, # `model(xt, t, cond)`, `model.encode(captions)`
+    x0:Tensor, captions, # `n` pictures and their captions
+    schedule, prediction:str, # How it was trained
+    draws:int, bins:int, # Times and noises for each picture, and noise levels
+    g:torch.Generator, # Where chance comes from
+    bs:int=128, # Pictures at a time
+)->Tensor: # `(n,bins)` float64
+    "Mean loss of each picture at each noise level, NaN where a level was not drawn"
     n,ts = len(x0),spread_times(len(x0), draws, g)
     total,count = torch.zeros(n, bins, dtype=torch.float64),torch.zeros(n, bins)
     for t in ts:
@@ -30,8 +37,10 @@ def picture_losses(model, x0, captions, schedule, prediction, draws, bins, g, bs
         total[torch.arange(n),level] += l.double(); count[torch.arange(n),level] += 1
     return total/count.where(count>0, math.nan)
 
-def apart(a:Tensor, b:Tensor)->dict:
-    "Mean of b minus that of a, of different pictures, with Welch's interval"
+def apart(
+    a:Tensor, b:Tensor, # Losses of different pictures `(n,)` and `(m,)`; NaN is left out
+)->dict: # 'diff', its 95 % interval 'ci' and 'n', of both
+    "Mean of b minus that of a, with Welch's interval"
     a,b = (v[~v.isnan()] for v in (a,b))
     va,vb = a.var()/len(a),b.var()/len(b)
     df = (va+vb)**2/(va**2/(len(a)-1)+vb**2/(len(b)-1))

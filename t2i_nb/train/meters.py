@@ -42,10 +42,10 @@ class SampledCB(ScoreCB):
         draw, # `draw(model, n)->x0 (n,3,h,w)` in [-1,1]: the first n of the same prompts and noise every time
         n:int=256, # Pictures drawn at each reading
         every_images:int=8192, # Pictures trained on between two readings
-        share:float=.02, # Of the training time that all readings may take together
+        share:float=.02, # Of the training time that all readings may take together; infinity: no matter what they take
         file=None, # JSON lines, as `ScoreCB` writes them
     ):
-        if not 0<share<=1: raise UserError(f'a share of the time is above 0 and at most 1, not {share}')
+        if not share>0: raise UserError(f'a share of the time is above 0, not {share}')
         super().__init__(self.score, every_images, file)
         self.draw,self.n,self.share = draw,n,share
     def start(self):
