@@ -90,11 +90,11 @@ def distances(
 )->dict: # Name -> `Score` as a dict; empty at fewer than eight pictures
     "How far samples are from real pictures"
     n,size = len(x),x.shape[-1]
-    if data=='shapes': parts = [asked_about(data, 'seen', size, level, k*max(n, 1000), seed+10_000+k) for k in (1, 4)]
+    if data=='shapes': parts = [asked_about(data, 'seen', size, level, k, seed+10_000+i) for i,k in enumerate((max(n, 1000), 4*n), 1)]
     else: parts = [asked_about(data, s, size) for s in (('test','valid','train') if extractor.name in EXTRACTORS else ('test','valid'))]   # a small extractor was taught on the training pictures
     real,*more = (some_pictures(ds, MANY if data!='shapes' else len(ds)) for ds in parts)
     if min(n, len(real))<8: return {}
-    out = measure_pictures(x, real, extractor, more=torch.cat(more))
+    out = measure_pictures(x, real, extractor, more=torch.cat(more)[:4*n])                # more would not be used
     if extractor.name=='clip': out['clip score'] = clip_score(clip_cosines(x, captions, extractor), dict(extractor=extractor.id, resize=extractor.resizing))
     return {k:s.to_dict() for k,s in out.items()}
 
