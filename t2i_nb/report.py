@@ -273,7 +273,7 @@ def plot_copies(
     at,share = [h['images'] for h in history],100*np.array([h['copies'] for h in history])
     ax.errorbar(at, share, np.abs(100*np.array([h['ci'] for h in history]).T-share), marker='o', ms=4, capsize=2, label='samples')
     ax.axhline(100*history[-1]['rate'], color='0.4', ls='--', label='false alarms')
-    ax.set(xlabel='pictures seen', ylabel='copies, %', ylim=(0,None)); ax.legend(fontsize=8)
+    ax.set(xlabel='pictures seen', ylabel='copies, %', ylim=(0,None)); ax.locator_params(axis='x', nbins=6); ax.legend(fontsize=8)
 
 def distance_table(
     scores:dict, # `distances` of metrics.json
@@ -296,7 +296,7 @@ def plot_scores(
     at,ss = [h['images'] for h in history],[h[name] for h in history]
     ax.errorbar(at, [s['value'] for s in ss], [(s['ci'][1]-s['ci'][0])/2 if s['ci'] else 0 for s in ss], marker='o', ms=4, capsize=2, label='samples')
     if ss[-1]['floor'] is not None: ax.axhline(ss[-1]['floor'], color='0.4', ls='--', label='real pictures')
-    ax.set(xlabel='pictures seen', ylabel=name.upper(), ylim=(0,None)); ax.legend(fontsize=8)
+    ax.set(xlabel='pictures seen', ylabel=name.upper(), ylim=(0,None)); ax.locator_params(axis='x', nbins=6); ax.legend(fontsize=8)
 
 # %% ../nbs/65_report.ipynb #65h00002
 def health(
@@ -442,7 +442,7 @@ def _memory(run):
     if not m: return ''
     c,g = m['copies'],m['gap']
     curve = themed(lambda ax: plot_copies(run.copies, ax), 'share of copies over training') if len(run.copies)>1 else ''
-    text = '<p>'+'.<br>'.join(copies_lines(c))+'.</p>'
+    text = '<p>'+'.<br>'.join(l[0].upper()+l[1:] for l in copies_lines(c))+'.</p>'
     return f'<div class="plots">{themed(lambda ax: plot_gap(g, ax), "loss on new pictures minus that on trained ones, by noise level") if g else ""}{curve}{text}</div>'
 
 def _health(run):
