@@ -10,6 +10,7 @@ import warnings
 from dataclasses import dataclass
 
 import torch, torch.nn.functional as F
+from fastcore.basics import patch
 from scipy.stats import betabinom
 from torch import Tensor
 
@@ -118,11 +119,14 @@ class CopyDetector:
         copy,at = s<self.threshold,round(self.rate*(self.n+1))
         p = float(betabinom.sf(int(copy.sum())-1, len(x), at, self.n+1-at))  # of n new numbers below the at-th smallest of `self.n`
         return {'copy':copy, 'of':self.kept[i], 's':s, 'share':copy.double().mean().item(), 'ci':wilson(int(copy.sum()), len(x)), 'n':len(x), 'p':p, **nearer(d, self.far)}
-    def found(self,
-        n:int=200, # Training pictures that are planted, at most, evenly over all
-        strength:float=.1, # Of the rough ones
-        seed:int=0, # Of what is done to them
-    )->dict: # Kind -> share, from `plant` and 'rough'
-        "How many copies of its own training pictures would it find?"
-        x = self.train[[i*len(self.train)//min(n, len(self.train)) for i in range(min(n, len(self.train)))]]
-        return {k:self(v)['share'] for k,v in {**plant(x, seeded('planted', seed)), 'rough':rough(x, strength, seeded('rough', seed))}.items()}
+
+# %% ../../nbs/47_evaluate.copies.ipynb #47c00031
+@patch
+def found(self:CopyDetector,
+    n:int=200, # Training pictures that are planted, at most, evenly over all
+    strength:float=.1, # Of the rough ones
+    seed:int=0, # Of what is done to them
+)->dict: # Kind -> share, from `plant` and 'rough'
+    "How many copies of its own training pictures would it find?"
+    x = self.train[[i*len(self.train)//min(n, len(self.train)) for i in range(min(n, len(self.train)))]]
+    return {k:self(v)['share'] for k,v in {**plant(x, seeded('planted', seed)), 'rough':rough(x, strength, seeded('rough', seed))}.items()}

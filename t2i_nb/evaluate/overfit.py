@@ -47,6 +47,7 @@ def apart(
     diff,half = (b.mean()-a.mean()).item(),float(student.ppf(.975, df.item()))*(va+vb).sqrt().item()
     return {'diff':diff, 'ci':[diff-half, diff+half], 'n':[len(a), len(b)]}
 
+# %% ../../nbs/49_evaluate.overfit.ipynb #49o00208
 @torch.no_grad()
 def loss_gap(
     model, # `model(xt, t, cond)`, `model.encode(captions)`
