@@ -50,12 +50,13 @@ def clip_scorer(
 def tags_scorer(
     data:str, # 'shapes' or 'digits': whose small network
 ): # A scorer
-    "How likely a network that reads pictures finds the words of the prompt, and the absence of others; other data is a UserError"
-    folder = pretrained_folder()/'extractors'/str(data)
-    if not (folder/'config.json').is_file(): raise UserError(f"no small network has learnt the words of '{data}': choose by another scorer")
-    net = load_tags(folder)
+    "How likely a network that reads pictures finds the words of the prompt, and the absence of others; other data is a UserError, and so is a prompt without any"
+    known = [p.name for p in (pretrained_folder()/'extractors').iterdir() if (p/'config.json').is_file()]
+    if data not in known: raise UserError(f"no small network has learnt the words of '{data}': choose by another scorer")
+    net = load_tags(pretrained_folder()/'extractors'/data)
     def score(x, prompts):
         y = tags(prompts, net.words)
+        if not y.any(1).all(): raise UserError(f"'{list(prompts)[y.any(1).tolist().index(False)]}' holds no word that the small network knows: choose by another scorer")
         with torch.inference_mode(): z = torch.cat([net(resize(p, net.args['size'])) for p in x.split(256)])
         return (F.logsigmoid(z)*y+F.logsigmoid(-z)*(1-y)).sum(1)
     return score
@@ -111,7 +112,7 @@ def best_of(
     "Draw n, keep the best k"
     check_whole('n', n, 1); check_whole('k', k, 1)
     prompts,score = [prompts] if isinstance(prompts, str) else list(prompts),get_scorer(scorer, pipe, source)
-    if scorer in ('grader','digits'): score(torch.zeros(len(prompts), 3, pipe.size, pipe.size), prompts) # what it cannot read is refused before anything is drawn
+    if scorer in ('grader','digits','tags'): score(torch.zeros(len(prompts), 3, pipe.size, pipe.size), prompts) # what it cannot read is refused before anything is drawn
     x = pipe(prompts, n, seed, **how)
     scores = torch.as_tensor(score(x, [p for p in prompts for _ in range(n)])).float().view(len(prompts), n)
     at = ranked(scores, k)

@@ -430,19 +430,21 @@ def _accuracy(run):
     plot = themed(lambda ax: accuracy_plot(run.metrics, ax), 'accuracy by category and split', (4.8,4.6))
     return f'<div class="plots">{plot}{accuracy_table(run.metrics)}</div>'
 
+def _sentence(text): return text[0].upper()+text[1:]
+
 def _distances(run):
     d,h = run.metrics.get('distances'),run.scores
     plot = themed(lambda ax: plot_scores(h, ax), 'FID over training') if len(h)>1 else ''
     cost = f'<p class="look">The curve took {100*h[-1]["share"]:.1f} % of the training time; {h[-1]["fid"]["n"]} samples each, of few steps.</p>' if len(h)>1 else ''
-    seen = f'<p>{recognised(r)}</p>' if (r := run.metrics.get('retrieval')) else ''
-    return f'<div class="plots">{plot}<div>{distance_table(d) if d else ""}{seen}{cost}</div></div>' if d or plot else ''
+    seen = f'<p>{_sentence(recognised(r))}.</p>' if (r := run.metrics.get('retrieval')) else ''
+    return f'<div class="plots">{plot}<div>{distance_table(d) if d else ""}{seen}{cost}</div></div>' if d or plot or seen else ''
 
 def _memory(run):
     m = run.metrics.get('memory')
     if not m: return ''
     c,g = m['copies'],m['gap']
     curve = themed(lambda ax: plot_copies(run.copies, ax), 'share of copies over training') if len(run.copies)>1 else ''
-    text = '<p>'+'.<br>'.join(l[0].upper()+l[1:] for l in copies_lines(c))+'.</p>'
+    text = '<p>'+'.<br>'.join(map(_sentence, copies_lines(c) if c else [f"copies cannot be judged: {escape(m['why'])}"]))+'.</p>'
     return f'<div class="plots">{themed(lambda ax: plot_gap(g, ax), "loss on new pictures minus that on trained ones, by noise level") if g else ""}{curve}{text}</div>'
 
 def _health(run):
@@ -466,7 +468,7 @@ SECTIONS = (
      lambda run: f'<div class="plots">{loss_plots(run.log, loss_lines(run.config))}</div>' if run.log is not None else ''),
     ('accuracy', 'Accuracy', 'Share of pictures in which <i>everything</i> is as asked, with 95 % intervals: look at the gap between what was seen and what never was.', _accuracy),
     ('distance', 'Distance to real pictures', 'What real pictures get in place of the samples stands beside each value. "Worse than real" is said where no random exchange of samples and real pictures, of ninety-nine, gave as bad a value.', _distances),
-    ('memory', 'Does it copy?', 'Samples beside all training pictures, and the loss on pictures that it never saw: copies, or a gap that is above 0 with its whole interval, are a memory.', _memory),
+    ('memory', 'Does it copy?', 'Samples beside training pictures, and the loss on pictures that it never saw: copies, or a gap that is above 0 with its whole interval, are a memory.', _memory),
     ('film', 'Denoising, step by step', 'Above, the picture in the noise at time <i>t</i>; below, what the network believes it will become: look for the step at which it makes up its mind. Where <i>t</i> rises, noise was put back and a stretch is walked again.', _film),
     ('heard', 'Which word was heard where', 'Cross-attention half-way through the drawing, bright where a word counts: the words of one thing should light up in one place.', _heard),
     ('meter', 'Does it listen?', 'What a wrong caption costs, on the same pictures and noise: every cost should be above 0, and most of all at high noise.', _meter),

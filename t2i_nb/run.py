@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from .core import UserError, atomic_path, check_writable, default_device, refuse_others, save_json
 from .data.sources import anchored_source, of_files
 from .data.shapes import SCORED
+from .data.datasets import evenly
 from .evaluate.copies import CopyDetector
 from .evaluate.features import features
 from .judge import MANY, duration, evaluate, extractor_of, metrics_table
@@ -151,18 +152,17 @@ def watchers(
 )->list: # At most a `MeasureCB` and a `CopyCB`
     "Who looks at samples while a run trains: distances to validation pictures, and copies where pictures come back; both from few steps"
     (train,valid),who = recipe_data(r),extractor_of(r.data) if r.watch else None
-    at = valid.distinct()                                                     # independent ones
+    at = valid.spread(640)                                                    # independent ones
     if who is None or len(at)<64: return []
     n = min(128, len(at))
-    real,few = valid.pictures(at[n if train.drawn else 0:512]),dict(steps=min(8, r.steps), restarts=0) # of a world that is drawn, not of the captions that are asked
+    real,few = valid.pictures(at[n:] if train.drawn else evenly(at, 512)),dict(steps=min(8, r.steps), restarts=0) # of a world that is drawn, not of the captions that are asked
     def draws(captions): return lambda model,n: recipe_pipeline(r, model).draw([(p,k) for k,p in enumerate(captions[:n])], **few)
     share = r.watch if train.drawn else r.watch/2
-    cbs = [MeasureCB(draws(valid.captions(at[:n])), features(real, who), who, n=n, every_images=r.sample_every, share=share, file=out/'scores.jsonl')]
+    cbs = [MeasureCB(draws(valid.captions(at[:n] if train.drawn else evenly(at, n))), features(real, who), who, n=n, every_images=r.sample_every, share=share, file=out/'scores.jsonl')]
     if train.drawn: return cbs
-    known = train.pictures(range(min(len(train), MANY)))
-    asked = [k for k in train.distinct() if k<len(known)]
-    captions = train.captions([asked[k*len(asked)//100] for k in range(100)])
-    try: detect = CopyDetector.calibrated(known, real)
+    known = list(range(len(train))) if len(train)<=MANY else train.spread(MANY)
+    captions = train.captions(evenly(train.distinct() if len(train)<=MANY else known, 100))
+    try: detect = CopyDetector.calibrated(train.pictures(known), real)
     except UserError: return cbs                                              # too few of the held-out pictures are new
     return [*cbs, CopyCB(draws(captions), detect, n=100, every_images=r.sample_every, share=share, file=out/'copies.jsonl')]
 

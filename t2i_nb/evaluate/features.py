@@ -20,7 +20,7 @@ from fastai.optimizer import Adam
 from torch import nn, Tensor
 from tqdm import tqdm
 
-from ..core import PICTURES, UserError, atomic_path, cache_dir, default_device, digest, from_uint8, load_json, pretrained_folder, save_json, save_tensors, to_uint8
+from ..core import PICTURES, UserError, atomic_path, cache_dir, default_device, digest, from_config, from_uint8, load_json, pretrained_folder, save_json, save_tensors, to_uint8
 from ..data.folders import files_below
 from ..data.loaders import get_dls
 from ..data.pictures import look_at, open_picture
@@ -156,7 +156,7 @@ def load_tags(
     folder, # From `save_extractor`
 )->TagNet: # With its answers, in evaluation mode
     "A trained `TagNet`"
-    net = TagNet(**load_json(Path(folder)/'config.json'))
+    net = from_config(TagNet, load_json(Path(folder)/'config.json'), str(Path(folder)/'config.json'))
     _fill(net, _tensors(Path(folder)/'model.safetensors', 'a TagNet'), Path(folder)/'model.safetensors', 'a TagNet')
     return net.eval()
 

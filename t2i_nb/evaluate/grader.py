@@ -287,7 +287,7 @@ def blemish(
         k = (k/k.sum()).expand(3, 1, 1, -1)
         for kk,pad in ((k,(6,6,0,0)), (k.mT,(0,0,6,6))): x = F.conv2d(F.pad(x, pad, mode='replicate'), kk, groups=3)
     else:                                        # waver: a smooth random shift of every pixel
-        shift = F.interpolate(torch.randn(b, 2, h//5, w//5, generator=g), (h,w), mode='bicubic').permute(0,2,3,1)
+        shift = F.interpolate(torch.randn(b, 2, max(1, h//5), max(1, w//5), generator=g), (h,w), mode='bicubic').permute(0,2,3,1)
         at = F.affine_grid(torch.eye(2, 3).expand(b, -1, -1), (b,3,h,w), align_corners=False)
         shift = shift/shift.std()*strength*2/torch.tensor([w,h])
         x = F.grid_sample(x, at+shift, mode='bicubic', padding_mode='border', align_corners=False)

@@ -17,7 +17,7 @@ from ..core import UserError, seeded
 from .distances import PRDC, cmmds, mmd, prdc, sliced, unit
 from .features import Extractor, content_hash, features
 from .fid import check_features, fid
-from .scores import Score, choices, each, interval, left_out, verdict
+from .scores import Score, choices, each, interval, left_out, share_interval, verdict
 
 # %% ../../nbs/46_evaluate.measure.ipynb #46m00006
 MEASURES = dict(fid=each(fid), kid=mmd, cmmd=cmmds, prdc=each(prdc), sliced=sliced) # `fn(z, a, b)` as `each` makes them
@@ -133,8 +133,7 @@ def retrieval(
     s,m = unit(x)@unit(real).T,len(real)
     k,among = (s>=s.diag()[:,None]).sum(1)-1,min(among, m)                    # what is as near counts against it
     p = torch.tensor([math.comb(m-1-i, among-1)/math.comb(m-1, among-1) for i in k.tolist()], dtype=torch.float64)
-    lo,hi = interval(p)['ci']
-    return {'acc':p.mean().item(), 'ci':[max(lo, 0.), min(hi, 1.)], 'n':m, 'among':among}
+    return {'acc':p.mean().item(), 'ci':share_interval(p.mean().item(), m, interval(p)['ci']), 'n':m, 'among':among}
 
 # %% ../../nbs/46_evaluate.measure.ipynb #46m00029
 def clip_cosines(
