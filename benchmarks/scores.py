@@ -12,7 +12,7 @@ from t2i_nb.pipeline import T2IPipeline
 from t2i_nb.run import train
 from t2i_nb.train.recipes import get_recipe
 
-IMAGES = dict(digits=128_000, emoji=115_200)  # to train on; minutes of a CPU
+IMAGES = dict(digits=128_000, emoji=115_200)  # to train on: five and ten minutes of one core
 
 
 def main(folder, n=1000):

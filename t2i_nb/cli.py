@@ -197,10 +197,12 @@ def cmd_fid(a):
     from t2i_nb.evaluate.measure import measure_pictures, score_table
     file = a.json if a.json!='-' else None
     if file and Path(file).is_dir(): raise UserError(f"'{file}' is a folder: name a file for the scores")
-    who,(x,real) = get_extractor(a.extractor, a.source or '', default_device(a.device)),(PictureFolder(d) for d in (a.samples, a.real))
+    x,real = (PictureFolder(d) for d in (a.samples, a.real))
     if x.size!=real.size: raise UserError(f"'{a.samples}' holds pictures of {x.size[0]}x{x.size[1]} and '{a.real}' of {real.size[0]}x{real.size[1]}: bring them to one size first")
+    who = get_extractor(a.extractor, a.source or '', default_device(a.device))
     with atomic_path(file) if file else contextlib.nullcontext() as tmp:
         scores = measure_pictures(x, real, who, a.measures)
+        if 'prdc' in a.measures and 'precision' not in scores: warnings.warn(f'{min(len(x), len(real))} pictures are too few for precision and recall: left out')
         d = {k:s.to_dict() for k,s in scores.items()}
         print(json.dumps(d) if a.json=='-' else score_table(scores))
         if file: tmp.write_text(json.dumps(d, indent=1)+'\n')

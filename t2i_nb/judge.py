@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOKS', 'MANY', 'KNOWN', 'draw_all', 'draw_split', 'score_shapes', 'extractor_of', 'asked_about', 'some_pictures',
-           'distances', 'meter', 'memory', 'evaluate', 'versions', 'duration', 'percent', 'recognised',
-           'accuracy_lines', 'copies_lines', 'metrics_table', 'summary']
+           'distances', 'meter', 'known_and_asked', 'memory', 'evaluate', 'versions', 'duration', 'percent',
+           'recognised', 'accuracy_lines', 'copies_lines', 'metrics_table', 'summary']
 
 # %% ../nbs/53_judge.ipynb #53j00003
 import importlib.util, platform
@@ -118,6 +118,16 @@ def meter(
 
 KNOWN = 5000 # Training pictures that samples are compared with, at most
 
+def known_and_asked(
+    train, # A data set
+    n:int, # Captions, at most
+    most:int=KNOWN, # Pictures, at most
+)->tuple: # Item numbers of both
+    "Training pictures that samples are compared with, and whose captions are drawn: all variants are known, one of each is asked for"
+    if len(train)<=most: return range(len(train)),train.spread(n)
+    known = train.spread(most)
+    return known,evenly(known, n)
+
 def memory(
     pipe:T2IPipeline, # Draws
     data:str, # Which pictures
@@ -128,14 +138,13 @@ def memory(
     if data=='shapes': return None
     train,valid,test = (asked_about(data, s, pipe.size) for s in ('train','valid','test'))
     fresh = torch.cat([some_pictures(ds) for ds in (valid,test)])
-    at = list(range(len(train))) if len(train)<=KNOWN else train.spread(KNOWN)
+    known,asked = known_and_asked(train, n)
     batch = lambda ds: ds.get_batch(ds.spread(max(n, 20)))
     gap = loss_gap(pipe.model, batch(train), batch(valid), pipe.schedule, pipe.prediction, draws=4, seed=seed) if min(len(train), len(valid))>=20 else None
-    try: detect = CopyDetector.calibrated(train.pictures(at), fresh)
+    try: detect = CopyDetector.calibrated(train.pictures(known), fresh)
     except UserError as e: return {'copies':None, 'why':str(e), 'gap':gap}      # too few pictures, or too few new ones
-    asked = evenly(train.distinct() if len(train)<=KNOWN else at, n)
     d = detect(draw_all(pipe, train.captions(asked), seed, 'training captions'))
-    copies = {**{v:d[v] for v in ('share','ci','n','p','nearer','nearer_ci')}, 'rate':detect.rate, 'known':len(at), 'found':detect.found()}
+    copies = {**{v:d[v] for v in ('share','ci','n','p','nearer','nearer_ci')}, 'rate':detect.rate, 'known':len(known), 'found':detect.found()}
     return {'copies':copies, 'gap':gap}
 
 # %% ../nbs/53_judge.ipynb #53j00016

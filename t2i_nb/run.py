@@ -23,7 +23,7 @@ from .data.shapes import SCORED
 from .data.datasets import evenly
 from .evaluate.copies import CopyDetector
 from .evaluate.features import features
-from .judge import MANY, duration, evaluate, extractor_of, metrics_table
+from .judge import MANY, duration, evaluate, extractor_of, known_and_asked, metrics_table
 from .models.t2i import MODEL_FILES
 from .pipeline import T2IPipeline
 from .report import write_report
@@ -154,17 +154,16 @@ def watchers(
     (train,valid),who = recipe_data(r),extractor_of(r.data) if r.watch else None
     at = valid.spread(640)                                                    # independent ones
     if who is None or len(at)<64: return []
-    n = min(128, len(at))
-    real,few = valid.pictures(at[n:] if train.drawn else evenly(at, 512)),dict(steps=min(8, r.steps), restarts=0) # of a world that is drawn, not of the captions that are asked
+    asked = evenly(at, 128)
+    real,few = valid.pictures([k for k in at if not train.drawn or k not in asked]),dict(steps=min(8, r.steps), restarts=0) # of a world that is drawn, not of the captions that are asked
     def draws(captions): return lambda model,n: recipe_pipeline(r, model).draw([(p,k) for k,p in enumerate(captions[:n])], **few)
     share = r.watch if train.drawn else r.watch/2
-    cbs = [MeasureCB(draws(valid.captions(at[:n] if train.drawn else evenly(at, n))), features(real, who), who, n=n, every_images=r.sample_every, share=share, file=out/'scores.jsonl')]
+    cbs = [MeasureCB(draws(valid.captions(asked)), features(real, who), who, n=len(asked), every_images=r.sample_every, share=share, file=out/'scores.jsonl')]
     if train.drawn: return cbs
-    known = list(range(len(train))) if len(train)<=MANY else train.spread(MANY)
-    captions = train.captions(evenly(train.distinct() if len(train)<=MANY else known, 100))
+    known,asked = known_and_asked(train, 100, MANY)
     try: detect = CopyDetector.calibrated(train.pictures(known), real)
     except UserError: return cbs                                              # too few of the held-out pictures are new
-    return [*cbs, CopyCB(draws(captions), detect, n=100, every_images=r.sample_every, share=share, file=out/'copies.jsonl')]
+    return [*cbs, CopyCB(draws(train.captions(asked)), detect, n=len(asked), every_images=r.sample_every, share=share, file=out/'copies.jsonl')]
 
 def make_callbacks(
     r:Recipe, # With `images`

@@ -15,6 +15,7 @@ from scipy.stats import betabinom
 from torch import Tensor
 
 from ..core import UserError, seeded
+from ..data.datasets import evenly
 from .grader import blemish, soften, wilson
 from .scores import jackknife, left_out, share_interval
 
@@ -143,5 +144,5 @@ def found(self:CopyDetector,
     seed:int=0, # Of what is done to them
 )->dict: # Kind -> share, from `plant` and 'rough'
     "How many copies of its own training pictures would it find?"
-    x = self.train[[i*len(self.train)//min(n, len(self.train)) for i in range(min(n, len(self.train)))]]
+    x = self.train[evenly(range(len(self.train)), n)]
     return {k:self(v)['share'] for k,v in {**plant(x, seeded('planted', seed)), 'rough':rough(x, strength, seeded('rough', seed))}.items()}
